@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Report: what a verb answers, before it is turned into text.
+
+Imports nothing of this project. A verb in ``commands`` fills it, ``render`` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+__all__ = ["Column", "Report", "Row"]
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table form.
+
+    ``key`` is a dotted path into the row. ``kind`` tells the renderer how the value is
+    written: "text", "int", "bytes" (human units), "pfn" (hexadecimal) or "bool".
+    """
+
+    key: str
+    title: str
+    kind: str = "text"
+
+
+@dataclass
+class Report:
+    """The answer of one verb.
+
+    ``rows`` may be a generator: rows are streamed, and ``totals``, ``missing`` and
+    ``notes`` are asked for only once the last row has been taken. Row values are
+    JSON-ready: pfns, counts and sizes are ints, kernel virtual addresses and raw words
+    are "0x..." strings (`hexadecimal`).
+
+    ``notes`` are sentences for the reader of the table form; every fact in them is also
+    in ``rows`` or ``totals``. With ``records`` each row is a block of "key: value" lines
+    (the columns), followed by the sentences in its ``explanation`` list.
+    """
+
+    verb: str
+    kernel: Row
+    rows: Iterable[Row]
+    columns: Sequence[Column]
+    totals: Callable[[], Row] = dict
+    missing: Callable[[], Row] = dict
+    notes: Callable[[], Sequence[str]] = list
+    totals_columns: Sequence[Column] = field(default_factory=tuple)
+    records: bool = False
+    version: int = 1
+
+    @property
+    def schema(self) -> str:
+        """Name and version of the JSON form, e.g. "vmemmap-tools/summary/1"."""
+        return f"vmemmap-tools/{self.verb}/{self.version}"
