@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""ELF files as far as dumps and vmlinux need them: headers, segments, notes.
+
+A dump's program headers are the only place that tells *filtered* memory (``p_filesz``
+< ``p_memsz``) from memory that was zero, and a cut file from a whole one: readers such
+as drgn and gdb return zeros for both without a word.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+__all__ = [
+    "EM_AARCH64",
+    "EM_RISCV",
+    "EM_X86_64",
+    "ET_CORE",
+    "NO_ADDRESS",
+    "Elf",
+    "ElfError",
+    "Note",
+    "PhysicalExtent",
+    "Section",
+    "Segment",
+    "SegmentMap",
+]
+
+ET_EXEC, ET_DYN, ET_CORE = 2, 3, 4
+EM_X86_64, EM_AARCH64, EM_RISCV = 62, 183, 243
+PT_LOAD, PT_NOTE = 1, 4
+SHT_NOTE, SHT_NOBITS = 7, 8
+PN_XNUM = 0xFFFF
+NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
+"""``p_paddr`` of a segment that has no physical address."""
+
+NT_GNU_BUILD_ID = 3
+MAX_NOTE_BYTES = 64 << 20
+"""No kernel writes more notes than this (a note per CPU); a larger size is damage."""
+MAX_SECTIONS = 1 << 20
+
+
+class ElfError(ValueError):
+    """The file is no ELF file, or one whose headers contradict themselves."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One program header. ``present_size`` is what the file really holds of it.
+
+    ``file_size`` is ``p_filesz``; a file that was cut short has less.
+    """
+
+    type: int
+    flags: int
+    offset: int
+    va: int
+    pa: int
+    file_size: int
+    memory_size: int
+    present_size: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section header."""
+
+    name: str
+    type: int
+    flags: int
+    va: int
+    offset: int
+    size: int
+    link: int
+    entry_size: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """One ELF note, e.g. name "VMCOREINFO", type 0."""
+
+    name: str
+    type: int
+    description: bytes
+
+
+@dataclass(frozen=True)
+class PhysicalExtent:
+    """Physical addresses ``start <= pa < end``, in the file or not (``present``)."""
+
+    start: int
+    end: int
+    present: bool
+
+
+class Elf:
+    """A 64-bit ELF file's headers. Reads what it is asked for, never the whole file.
+
+    Raises `ElfError` for a file that is not ELF or whose headers are damaged.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO):
+        if isinstance(source, (str, os.PathLike)):
+            self._file: BinaryIO = open(source, "rb")  # noqa: SIM115 - kept open
+        else:
+            self._file = source
+        self.file_size = self._file.seek(0, os.SEEK_END)
+        self._read_header()
+        self.segments = tuple(self._read_segments())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Elf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """The bytes at a file offset. Raises `ElfError` when the file ends before."""
+        if size < 0 or offset < 0 or offset + size > self.file_size:
+            raise ElfError(
+                f"file ends at {self.file_size} bytes, "
+                f"but {size} bytes are needed at offset {offset}"
+            )
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether some loadable segment's bytes lie beyond the end of the file."""
+        return any(
+            s.present_size < s.file_size for s in self.segments if s.type == PT_LOAD
+        )
+
+    @property
+    def expected_size(self) -> int:
+        """The file size that the loadable segments ask for, in bytes."""
+        return max(
+            (s.offset + s.file_size for s in self.segments if s.type == PT_LOAD),
+            default=0,
+        )
+
+    def loads(self) -> list[Segment]:
+        """The PT_LOAD segments, in file order."""
+        return [s for s in self.segments if s.type == PT_LOAD]
+
+    def notes(self) -> Iterator[Note]:
+        """All notes of the PT_NOTE segments, else of the note sections."""
+        areas = [
+            (s.offset, s.present_size) for s in self.segments if s.type == PT_NOTE
+        ] or [(s.offset, s.size) for s in self.sections() if s.type == SHT_NOTE]
+        for offset, size in areas:
+            if size > MAX_NOTE_BYTES:
+                raise ElfError(f"{size} bytes of notes cannot be right")
+            yield from self._parse_notes(self.read_at(offset, size))
+
+    def note(self, name: str) -> bytes | None:
+        """The description of the first note of this name."""
+        return next((n.description for n in self.notes() if n.name == name), None)
+
+    def build_id(self) -> bytes | None:
+        """The GNU build-id, from notes of segments or of sections."""
+        for note in self.notes():
+            if note.name == "GNU" and note.type == NT_GNU_BUILD_ID:
+                return note.description
+        for section in self.sections():
+            if section.type == SHT_NOTE:
+                data = self.read_at(section.offset, section.size)
+                for note in self._parse_notes(data):
+                    if note.name == "GNU" and note.type == NT_GNU_BUILD_ID:
+                        return note.description
+        return None
+
+    def sections(self) -> list[Section]:
+        """All section headers with their names; empty when the file has none."""
+        if not self._shoff or not self._shnum:
+            return []
+        if self._shentsize != 64 or self._shnum > MAX_SECTIONS:
+            raise ElfError("section header table is damaged")
+        table = self.read_at(self._shoff, 64 * self._shnum)
+        raw = list(struct.iter_unpack(self._order + "IIQQQQIIQQ", table))
+        if self._shstrndx >= len(raw):
+            raise ElfError("section name table is missing")
+        strings = self.read_at(raw[self._shstrndx][4], raw[self._shstrndx][5])
+        return [
+            Section(_c_string(strings, h[0]), h[1], h[2], h[3], h[4], h[5], h[6], h[9])
+            for h in raw
+        ]
+
+    def section_bytes(self, name: str) -> bytes | None:
+        """The content of the named section, None when the file lacks it."""
+        for section in self.sections():
+            if section.name == name and section.type != SHT_NOBITS:
+                return self.read_at(section.offset, section.size)
+        return None
+
+    def _read_header(self) -> None:
+        ident = self.read_at(0, 16) if self.file_size >= 64 else b""
+        if ident[:4] != b"\x7fELF":
+            raise ElfError("not an ELF file")
+        if ident[4] != 2 or ident[5] not in (1, 2):
+            raise ElfError("not a 64-bit ELF file")
+        self.byteorder = "little" if ident[5] == 1 else "big"
+        self._order = "<" if ident[5] == 1 else ">"
+        header = struct.unpack(self._order + "HHIQQQIHHHHHH", self.read_at(16, 48))
+        self.type, self.machine = header[0], header[1]
+        self._phoff, self._shoff = header[4], header[5]
+        self._phentsize, self._phnum = header[8], header[9]
+        self._shentsize, self._shnum, self._shstrndx = header[10:13]
+        if self._shoff and (self._phnum == PN_XNUM or not self._shnum):
+            # Counts that do not fit into 16 bits stand in section header 0.
+            if self._shoff + 64 > self.file_size:
+                raise ElfError("section header 0 lies beyond the end of the file")
+            first = struct.unpack(
+                self._order + "IIQQQQIIQQ", self.read_at(self._shoff, 64)
+            )
+            if self._phnum == PN_XNUM:
+                self._phnum = first[7]
+            if not self._shnum:
+                self._shnum = first[5]
+
+    def _read_segments(self) -> Iterator[Segment]:
+        if not self._phnum:
+            return
+        if self._phentsize != 56:
+            raise ElfError("program header table is damaged")
+        table = self.read_at(self._phoff, 56 * self._phnum)
+        for kind, flags, offset, va, pa, filesz, memsz, _ in struct.iter_unpack(
+            self._order + "IIQQQQQQ", table
+        ):
+            present = max(0, min(filesz, self.file_size - offset))
+            yield Segment(kind, flags, offset, va, pa, filesz, memsz, present)
+
+    def _parse_notes(self, data: bytes) -> Iterator[Note]:
+        position = 0
+        while position + 12 <= len(data):
+            name_size, size, kind = struct.unpack_from(
+                self._order + "III", data, position
+            )
+            start = position + 12 + (name_size + 3 & ~3)
+            if start + size > len(data):
+                return  # padding behind the last note, or a cut note area
+            name = data[position + 12 : position + 12 + name_size]
+            yield Note(_c_string(name, 0), kind, data[start : start + size])
+            position = start + (size + 3 & ~3)
+
+
+def _c_string(data: bytes, offset: int) -> str:
+    end = data.find(b"\0", offset)
+    return data[offset : end if end >= 0 else len(data)].decode("utf-8", "replace")
+
+
+class SegmentMap:
+    """Which physical addresses an ELF dump holds, and which it names but left out.
+
+    Later segments win where two cover one address, as in drgn.
+    """
+
+    def __init__(self, segments: list[Segment]):
+        self.extents = _flatten(segments)
+        self._starts = [e.start for e in self.extents]
+        self.has_holes = any(not e.present for e in self.extents)
+
+    def first_absent(self, pa: int, size: int) -> tuple[int, str] | None:
+        """The first address of ``pa .. pa+size`` that the dump lacks, and why.
+
+        The reason is "excluded" (named by a header, left out of the file) or "outside".
+        None when everything is there.
+        """
+        position, end = pa, pa + size
+        while position < end:
+            index = bisect.bisect_right(self._starts, position) - 1
+            if index < 0 or self.extents[index].end <= position:
+                return position, "outside"
+            extent = self.extents[index]
+            if not extent.present:
+                return position, "excluded"
+            position = extent.end
+        return None
+
+
+def _flatten(segments: list[Segment]) -> list[PhysicalExtent]:
+    """Disjoint sorted extents; of overlapping segments the later one wins."""
+    pieces: list[tuple[int, int, int, bool]] = []
+    for rank, s in enumerate(segments):
+        if s.type != PT_LOAD or s.pa == NO_ADDRESS or not s.memory_size:
+            continue
+        held = s.pa + min(s.present_size, s.memory_size)
+        if held > s.pa:
+            pieces.append((s.pa, held, rank, True))
+        if s.pa + s.memory_size > held:
+            pieces.append((held, s.pa + s.memory_size, rank, False))
+    edges = sorted({edge for p in pieces for edge in p[:2]})
+    pieces.sort()
+    extents: list[PhysicalExtent] = []
+    active: list[tuple[int, int, int, bool]] = []
+    upcoming = 0
+    for start, end in zip(edges, edges[1:]):
+        while upcoming < len(pieces) and pieces[upcoming][0] <= start:
+            active.append(pieces[upcoming])
+            upcoming += 1
+        active = [p for p in active if p[1] > start]
+        if not active:
+            continue
+        present = max(active, key=lambda p: p[2])[3]
+        if extents and extents[-1].end == start and extents[-1].present == present:
+            extents[-1] = PhysicalExtent(extents[-1].start, end, present)
+        else:
+            extents.append(PhysicalExtent(start, end, present))
+    return extents

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""VMCOREINFO: the text note in which a kernel describes itself to dump tools.
+
+Mirrors ``kernel/vmcore_info.c``. ``SYMBOL()`` and ``KERNELOFFSET`` are hexadecimal
+without 0x; ``NUMBER()`` is decimal or 0x-prefixed and may be negative.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+__all__ = ["VmcoreInfo", "VmcoreInfoError"]
+
+MAX_BYTES = 1 << 20
+
+
+class VmcoreInfoError(ValueError):
+    """A VMCOREINFO text that cannot be understood."""
+
+
+class VmcoreInfo(Mapping[str, str]):
+    """The keys and values of a VMCOREINFO note."""
+
+    def __init__(self, text: str):
+        self._values = dict(
+            line.split("=", 1) for line in text[:MAX_BYTES].splitlines() if "=" in line
+        )
+
+    def __getitem__(self, key: str) -> str:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def number(self, name: str) -> int | None:
+        """``NUMBER(name)``, signed."""
+        return self._int(f"NUMBER({name})", 0)
+
+    def symbol(self, name: str) -> int | None:
+        """``SYMBOL(name)``: an address; for arrays (mem_section, vmemmap) a value."""
+        return self._int(f"SYMBOL({name})", 16)
+
+    def length(self, name: str) -> int | None:
+        """``LENGTH(name)``: elements of an array."""
+        return self._int(f"LENGTH({name})", 0)
+
+    def size(self, name: str) -> int | None:
+        """``SIZE(name)``: bytes of a struct."""
+        return self._int(f"SIZE({name})", 0)
+
+    def offset(self, name: str) -> int | None:
+        """``OFFSET(struct.member)``: bytes."""
+        return self._int(f"OFFSET({name})", 0)
+
+    def with_patch_level(self) -> str | None:
+        """The text with a third number in OSRELEASE, None if it has one.
+
+        libkdumpfile cannot read a release such as "7.3-cloud-amd64" and then refuses
+        every access; the number serves it alone and is shown to nobody.
+        """
+        release = self.get("OSRELEASE", "")
+        if not re.fullmatch(r"\d+\.\d+(?![.\d]).*", release):
+            return None
+        patched = re.sub(r"^(\d+\.\d+)", r"\1.0", release)
+        return "".join(
+            f"{key}={patched if key == 'OSRELEASE' else value}\n"
+            for key, value in self.items()
+        )
+
+    def _int(self, key: str, base: int) -> int | None:
+        text = self.get(key)
+        if text is None:
+            return None
+        try:
+            return int(text, base)
+        except ValueError:
+            raise VmcoreInfoError(
+                f"VMCOREINFO {key} is not a number: {text!r}"
+            ) from None
