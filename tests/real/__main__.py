@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Command line of the harness: ``python -m tests.real fetch|boot|list``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .cache import RealError, cache_root, say
+from .kernels import FLAVOUR, Kernel, cached_kernels, fetch, newest_suite
+from .runs import VARIANTS, boot, cached_runs
+
+DEFAULT_SUITES = ("bookworm", "trixie", "newest")
+"""The kernels to judge by: 6.1, 6.12 and the newest that the archive carries."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.real",
+        description="Fetch, boot and dump Debian kernels; the results are cached in "
+        "$VMEMMAP_TOOLS_CACHE or ~/.cache/vmemmap-tools.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("list", help="show what the cache holds")
+    for verb, meaning in (
+        ("fetch", "download kernels with debug symbols"),
+        ("boot", "boot kernels under QEMU and dump them"),
+    ):
+        command = verbs.add_parser(verb, help=meaning)
+        command.add_argument(
+            "--suite",
+            nargs="+",
+            default=DEFAULT_SUITES,
+            help="Debian suites; 'newest' is the newer of sid and experimental "
+            "(default: %(default)s)",
+        )
+        command.add_argument(
+            "--flavour", default=FLAVOUR, help="kernel flavour (default: %(default)s)"
+        )
+        command.add_argument(
+            "--fresh", action="store_true", help="do not reuse what is cached"
+        )
+        if verb == "boot":
+            command.add_argument(
+                "--variant",
+                nargs="+",
+                choices=[*VARIANTS, "all"],
+                default=["kaslr"],
+                help="kinds of guest (default: %(default)s)",
+            )
+    return parser
+
+
+def _fetch(suite: str, options: argparse.Namespace) -> Kernel:
+    if suite == "newest":
+        suite = newest_suite(options.flavour)
+    return fetch(suite, options.flavour, fresh=options.fresh)
+
+
+def _boot(kernel: Kernel, options: argparse.Namespace) -> int:
+    failures = 0
+    variants = list(VARIANTS) if "all" in options.variant else options.variant
+    for variant in variants:
+        try:
+            run = boot(kernel, variant, fresh=options.fresh)
+        except RealError as error:
+            say(f"{kernel.abi} {variant}: FAILED: {error}")
+            failures += 1
+            continue
+        print(run.directory)
+        for complaint in run.truth().complaints:
+            say(f"{kernel.abi} {variant}: {complaint}")
+    return failures
+
+
+def _list() -> None:
+    print(f"cache: {cache_root()}")
+    for kernel in cached_kernels():
+        print(f"kernel {kernel.suite} {kernel.abi} {kernel.version}")
+    for run in cached_runs():
+        print(f"run {run.release} {run.variant} {run.directory}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    options = _parser().parse_args(arguments)
+    if options.verb == "list":
+        _list()
+        return 0
+    failures = 0
+    for suite in options.suite:
+        try:
+            kernel = _fetch(suite, options)
+        except RealError as error:
+            say(f"{suite}: FAILED: {error}")
+            failures += 1
+            continue
+        if options.verb == "fetch":
+            print(kernel.directory)
+        else:
+            failures += _boot(kernel, options)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
