@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _fetch(suite: str, options: argparse.Namespace) -> Kernel:
     if suite == "newest":
-        suite = newest_suite(options.flavour)
+        suite = newest_suite(options.flavour, options.fresh)
     return fetch(suite, options.flavour, fresh=options.fresh)
 
 
@@ -64,7 +64,7 @@ def _boot(kernel: Kernel, options: argparse.Namespace) -> int:
     for variant in variants:
         try:
             run = boot(kernel, variant, fresh=options.fresh)
-        except RealError as error:
+        except (RealError, OSError) as error:
             say(f"{kernel.abi} {variant}: FAILED: {error}")
             failures += 1
             continue
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for suite in options.suite:
         try:
             kernel = _fetch(suite, options)
-        except RealError as error:
+        except (RealError, OSError) as error:
             say(f"{suite}: FAILED: {error}")
             failures += 1
             continue

@@ -6,7 +6,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["DaxDevice", "NdDevice", "Wanted", "parse_dax", "parse_nd", "parse_wanted"]
+__all__ = [
+    "DaxDevice",
+    "Namespace",
+    "NdDevice",
+    "Wanted",
+    "namespaces",
+    "parse_dax",
+    "parse_nd",
+    "parse_wanted",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,24 @@ class Wanted:
     def has_altmap(self) -> bool:
         """Whether the memmap was to lie on the device itself."""
         return self.mode == "pmem"
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace as it came out: what a page map of its region must look like.
+
+    The page map covers the region from *start_pfn* to *end_pfn*, the info block before
+    *data_start_pfn* included.  *owner* is ``device_dax``, ``kmem`` or ``fsdax``.
+    """
+
+    name: str
+    region: int
+    owner: str
+    align: int
+    has_altmap: bool
+    start_pfn: int
+    data_start_pfn: int
+    end_pfn: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,31 @@ def parse_wanted(text: str) -> list[Wanted]:
     return [Wanted(int(row[0]), row[1], row[2], row[3], int(row[4])) for row in rows]
 
 
+def namespaces(nd: dict[str, NdDevice], dax: dict[str, DaxDevice]) -> list[Namespace]:
+    """Return the namespaces that the devices *nd* and *dax* show, by region."""
+    found = []
+    for name, device in sorted(nd.items()):
+        match = re.fullmatch(r"(?:dax|pfn)(\d+)\.\d+", name)
+        if not match or device.namespace is None or device.resource is None:
+            continue
+        region = nd[f"region{match.group(1)}"]
+        assert region.resource is not None and region.size is not None
+        character = dax.get(name)
+        found.append(
+            Namespace(
+                name=name,
+                region=int(match.group(1)),
+                owner=(character.driver if character else None) or "fsdax",
+                align=device.align or 0,
+                has_altmap=device.mode == "pmem",
+                start_pfn=region.resource >> 12,
+                data_start_pfn=device.resource >> 12,
+                end_pfn=(region.resource + region.size) >> 12,
+            )
+        )
+    return sorted(found, key=lambda space: space.region)
+
+
 def parse_nd(text: str) -> dict[str, NdDevice]:
     """Return the devices of the part ``nd`` by name."""
     devices = {}
@@ -87,7 +139,7 @@ def parse_nd(text: str) -> dict[str, NdDevice]:
 
 def parse_dax(text: str, links: str) -> dict[str, DaxDevice]:
     """Return the devices of the parts ``dax`` and ``dax-links`` by name."""
-    drivers = dict(re.findall(r"/devices/([^/]+)/driver:.*/(\w+)$", links, re.M))
+    drivers = dict(re.findall(r"/devices/([^/\n]+)/driver:.*/(\w+)$", links, re.M))
     devices = {}
     for name, values in _by_device(text).items():
         numbers = sorted(
@@ -119,7 +171,7 @@ def _mapping(values: dict[str, str], number: int) -> tuple[int, int, int]:
 def _by_device(text: str) -> dict[str, dict[str, str]]:
     devices: dict[str, dict[str, str]] = {}
     for name, attribute, value in re.findall(
-        r"/devices/([^/]+)/([\w/]+):(.*)$", text, re.M
+        r"/devices/([^/\n]+)/([\w/]+):(.*)$", text, re.M
     ):
         devices.setdefault(name, {})[attribute] = value.strip()
     return devices

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import lzma
 import re
+import shutil
 import struct
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -100,8 +100,22 @@ def cached_kernels() -> Iterator[Kernel]:
         yield Kernel(**json.loads(note.read_text()))
 
 
-def newest_suite(flavour: str = FLAVOUR) -> str:
-    """Return which of sid and experimental has the newer kernel."""
+def newest_suite(flavour: str = FLAVOUR, fresh: bool = False) -> str:
+    """Return which of sid and experimental has the newer kernel.
+
+    :param fresh: ask the archive even if the answer is known
+    :raises RealError: if neither has one
+    """
+    note = cache_root() / "kernels" / f"newest-{flavour}"
+    if note.exists() and not fresh:
+        return note.read_text().strip()
+    suite = _ask_newest(flavour)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"{suite}\n")
+    return suite
+
+
+def _ask_newest(flavour: str) -> str:
     found: dict[str, str] = {}
     for suite in ("sid", "experimental"):
         world = AptWorld(suite)
@@ -143,7 +157,9 @@ def fetch(suite: str, flavour: str = FLAVOUR, fresh: bool = False) -> Kernel:
     abi, version = _find_abi(world, flavour)
     kernel = Kernel(suite, flavour, abi, version)
     with locked(kernel.directory):
-        if not (kernel.directory / "kernel.json").exists():
+        if kernel not in cached_kernels():
+            # A new version may keep the ABI's name, and nothing old may stay then.
+            shutil.rmtree(kernel.directory, ignore_errors=True)
             _fill(kernel, world)
     return kernel
 
@@ -207,16 +223,24 @@ def _unpack(deb: Path, kernel: Kernel, target_of: Callable[[str], str | None]) -
     command = [require_tool("dpkg-deb"), "--fsys-tarfile", str(deb)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=1 << 20) as process:
         assert process.stdout is not None
-        with closing(
-            tarfile.open(fileobj=process.stdout, mode="r|", bufsize=1 << 20)
-        ) as archive:
-            for member in archive:
-                target = target_of(member.name) if member.isreg() else None
-                source = archive.extractfile(member) if target else None
-                if target and source:
-                    _store(source, kernel.directory / target)
+        try:
+            _take(process.stdout, kernel, target_of)
+        except tarfile.TarError:
+            process.kill()
     if process.returncode:
-        raise RealError(f"{deb.name} is damaged: delete it and fetch again")
+        deb.unlink()
+        raise RealError(f"{deb.name} was damaged: fetch again")
+
+
+def _take(
+    stream: IO[bytes], kernel: Kernel, target_of: Callable[[str], str | None]
+) -> None:
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
+        for member in archive:
+            target = target_of(member.name) if member.isreg() else None
+            source = archive.extractfile(member) if target else None
+            if target and source:
+                _store(source, kernel.directory / target)
 
 
 def _store(source: IO[bytes], path: Path) -> None:

@@ -15,7 +15,16 @@ from functools import cached_property
 from pathlib import Path
 
 from .cache import RealError
-from .devices import DaxDevice, NdDevice, Wanted, parse_dax, parse_nd, parse_wanted
+from .devices import (
+    DaxDevice,
+    Namespace,
+    NdDevice,
+    Wanted,
+    namespaces,
+    parse_dax,
+    parse_nd,
+    parse_wanted,
+)
 from .memory import (
     IomemEntry,
     MemoryBlock,
@@ -208,6 +217,11 @@ class Truth:
     def dax_devices(self) -> dict[str, DaxDevice]:
         """Devices of the DAX bus by name."""
         return parse_dax(self.parts["dax"], self.parts["dax-links"])
+
+    @cached_property
+    def namespaces(self) -> list[Namespace]:
+        """Namespaces as the kernel made them, by region."""
+        return namespaces(self.nd_devices, self.dax_devices)
 
     @cached_property
     def wanted(self) -> list[Wanted]:
