@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Target: the one door to a kernel's bytes, symbols and types.
 
-Whatever can answer these questions can be analysed: a drgn Program, gdb's inferior, a
-dict in a test. Everything above reads bytes at offsets; nothing above knows drgn or gdb.
+Whatever can answer these questions can be analysed: a drgn Program, gdb's inferior,
+a dict in a test. Everything above reads bytes at offsets and knows no debugger.
 The errors and types of reading are defined here and nowhere else.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 __all__ = [
+    "ByteOrder",
     "Evidence",
     "Fault",
     "Function",
@@ -23,6 +24,8 @@ __all__ = [
     "TargetError",
     "Variable",
 ]
+
+ByteOrder = Literal["little", "big"]
 
 FAULT_KINDS = ("excluded", "outside", "unmapped", "io")
 
@@ -140,7 +143,7 @@ class Target(Protocol):
 
     arch: str
     """Architecture name as in ``arch.ARCHITECTURES`` ("x86_64"), or another's name."""
-    byteorder: str
+    byteorder: ByteOrder
     live: bool
     """Whether memory may change between two reads."""
     release: str

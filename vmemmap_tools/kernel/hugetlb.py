@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""HugeTLB: pools (struct hstate) and the folios in them, with their HVO state.
+
+Mirrors ``include/linux/hugetlb.h``. Folios are found by looking at every struct page
+that could be a head, not through the pools' lists: it needs no list to be sound, finds
+isolated folios as well, and works where a list would change under the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..target.base import Fault, Target
+from .compound import CompoundBacking, classify
+from .memory import Memory, Record
+from .pages import PAGES_OF_FOLIO_HEAD, Pages
+from .sections import Section, Sections
+from .vmemmap import HOLE, Vmemmap
+from .zones import Zones
+
+__all__ = ["Folio", "Hstate", "Hugetlb"]
+
+MAX_HSTATES = 32
+HPG_PREFIX = "HPG_"
+
+
+@dataclass(frozen=True)
+class Hstate:
+    """One pool. Per-node values are indexed by node id."""
+
+    index: int
+    va: int
+    name: str
+    order: int
+    demote_order: int | None
+    total: int
+    free: int
+    reserved: int
+    surplus: int
+    overcommit: int
+    total_by_node: tuple[int, ...]
+    free_by_node: tuple[int, ...]
+    surplus_by_node: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Folio:
+    """One hugetlb folio. ``private`` is the head's word of HPG_* flags."""
+
+    pfn: int
+    order: int
+    node: int
+    zone_index: int
+    private: int
+    backing: CompoundBacking
+
+
+class Hugetlb:
+    """The hugetlb pools of a kernel."""
+
+    def __init__(
+        self,
+        target: Target,
+        memory: Memory,
+        pages: Pages,
+        sections: Sections,
+        zones: Zones,
+        vmemmap: Vmemmap,
+        tail_frames: frozenset[int],
+    ):
+        self._target = target
+        self._memory = memory
+        self._pages = pages
+        self._sections = sections
+        self._zones = zones
+        self._vmemmap = vmemmap
+        self._tail_frames = tail_frames
+        self._folios: list[Folio] | None = None
+
+    @cached_property
+    def hstates(self) -> list[Hstate]:
+        """All pools; empty in a kernel without hugetlb."""
+        return list(self._read_hstates())
+
+    @cached_property
+    def flag_bits(self) -> dict[str, int]:
+        """HPG_* flag names to bit numbers (``enum hugetlb_page_flags``)."""
+        found = self._target.enumerators("hugetlb_page_flags")
+        return {
+            name[len(HPG_PREFIX) :]: bit
+            for name, bit in found.items()
+            if name.startswith(HPG_PREFIX)
+        }
+
+    def flag_names(self, folio: Folio) -> list[str]:
+        """Names of the HPG_* flags that are set, without the prefix."""
+        return [
+            name for name, bit in self.flag_bits.items() if folio.private >> bit & 1
+        ]
+
+    def has_flag(self, folio: Folio, name: str) -> bool | None:
+        """Whether an HPG_* flag is set; None when this kernel has no such flag."""
+        bit = self.flag_bits.get(name)
+        return None if bit is None else bool(folio.private >> bit & 1)
+
+    def folios(self) -> list[Folio]:
+        """Every hugetlb folio, by pfn; found once and kept."""
+        if self._folios is None:
+            self._folios = list(self._scan())
+        return self._folios
+
+    # Pools
+
+    def _read_hstates(self) -> Iterator[Hstate]:
+        struct = self._target.struct("hstate")
+        array = self._target.variable("hstates")
+        count = self._target.unsigned("hugetlb_max_hstate")
+        if struct is None or array is None or count is None:
+            return
+        length = array.type.length or MAX_HSTATES
+        for index in range(min(count, length, MAX_HSTATES)):
+            va = array.address + index * struct.size
+            try:
+                record = self._memory.record(struct, va)
+            except Fault as fault:
+                self._memory.missing.record(fault, "hstates")
+                continue
+            yield self._decode_hstate(index, record)
+
+    def _decode_hstate(self, index: int, record: Record) -> Hstate:
+        by_node = {
+            name: tuple(record.array(name)) if name in record else (record[whole],)
+            for name, whole in (
+                ("nr_huge_pages_node", "nr_huge_pages"),
+                ("free_huge_pages_node", "free_huge_pages"),
+                ("surplus_huge_pages_node", "surplus_huge_pages"),
+            )
+        }
+        name = record.bytes("name").split(b"\0")[0] if "name" in record else b""
+        return Hstate(
+            index=index,
+            va=record.address,
+            name="".join(chr(c) for c in name if 32 <= c < 127),
+            order=record["order"],
+            demote_order=record.get("demote_order"),
+            total=record["nr_huge_pages"],
+            free=record["free_huge_pages"],
+            reserved=record["resv_huge_pages"],
+            surplus=record["surplus_huge_pages"],
+            overcommit=record["nr_overcommit_huge_pages"],
+            total_by_node=by_node["nr_huge_pages_node"],
+            free_by_node=by_node["free_huge_pages_node"],
+            surplus_by_node=by_node["surplus_huge_pages_node"],
+        )
+
+    # Folios
+
+    def _scan(self) -> Iterator[Folio]:
+        """Look at every place where a folio of some pool could begin."""
+        pools = [h for h in self.hstates if h.total]
+        if not pools:
+            return
+        orders = {h.order for h in pools}
+        step = 1 << min(orders)
+        skip_until = 0
+        for section in self._sections:
+            if not section.has_mem_map or not (section.is_online or section.is_early):
+                continue
+            for pfn, order, data in self._heads(section, step):
+                # Orders come from memory: only those of pools, at their alignment.
+                if order not in orders or pfn < skip_until or pfn % (1 << order):
+                    continue
+                skip_until = pfn + (1 << order)
+                yield self._folio(pfn, order, data)
+
+    def _heads(self, section: Section, step: int) -> Iterator[tuple[int, int, bytes]]:
+        """(pfn, order, first struct pages) of hugetlb heads of one section."""
+        pages, vmemmap = self._pages, self._vmemmap
+        size = PAGES_OF_FOLIO_HEAD * pages.size
+        page_size = pages.geometry.page_size
+        read_physical = self._memory.read_physical
+        order_of, is_hugetlb = pages.compound.order_of, pages.compound.is_hugetlb
+        is_head = pages.is_hugetlb_head
+        end = section.start_pfn + pages.geometry.pages_per_section
+        for pfn in range(-(-section.start_pfn // step) * step, end, step):
+            va = pages.va(pfn)
+            frame = vmemmap.frame(vmemmap.page_number(va))
+            if frame == HOLE:
+                continue
+            try:
+                data = read_physical(frame * page_size + va % page_size, size)
+            except Fault as fault:
+                self._memory.missing.record(fault, "struct pages")
+                continue
+            if is_hugetlb(data) and is_head(va, data):
+                yield pfn, order_of(data), data
+
+    def _folio(self, pfn: int, order: int, data: bytes) -> Folio:
+        pages = self._pages
+        flags = pages.flags_of(data)
+        return Folio(
+            pfn=pfn,
+            order=order,
+            node=pages.node_of(flags),
+            zone_index=pages.zone_index_of(flags),
+            private=pages.private_of(data),
+            backing=classify(
+                self._vmemmap,
+                pages.vmemmap_page(pfn),
+                pages.geometry.vmemmap_pages(order),
+                self._tail_frames,
+            ),
+        )

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Kernel: the facade that ties the views to one Target.
+
+Views are made when first asked for and kept: a Kernel is one reading. A second look at a
+live kernel is a new one (`Kernel.fresh`), so that two readings can disagree.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from ..target.base import Target
+from .counters import MemmapCounters, read_memmap_counters
+from .features import Feature, find_features
+from .hugetlb import Hugetlb
+from .layout import find_geometry, find_page_table
+from .memory import Memory
+from .pages import Pages
+from .pgmap import Pgmaps
+from .sections import Sections
+from .vmemmap import Vmemmap
+from .zones import Zones
+
+__all__ = ["Kernel"]
+
+
+class Kernel:
+    """One reading of one kernel.
+
+    Raises `UnsupportedKernel` or `LayoutError` when it cannot be read at all.
+    """
+
+    def __init__(self, target: Target):
+        self.target = target
+        self.geometry = find_geometry(target)
+        self.page_table = find_page_table(target, self.geometry)
+        self.memory = Memory(target, self.page_table, self.geometry.vmemmap_window)
+        self.missing = self.memory.missing
+
+    def fresh(self) -> Kernel:
+        """A new reading of the same target."""
+        return Kernel(self.target)
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        return find_features(self.target)
+
+    def has(self, feature: str) -> bool:
+        """Whether a named Feature is present."""
+        return any(f.present for f in self.features if f.name == feature)
+
+    @cached_property
+    def sections(self) -> Sections:
+        return Sections(self.target, self.memory, self.geometry)
+
+    @cached_property
+    def zones(self) -> Zones:
+        return Zones(self.target, self.memory, self.geometry)
+
+    @cached_property
+    def vmemmap(self) -> Vmemmap:
+        return Vmemmap(self.page_table, self.geometry, self.missing)
+
+    @cached_property
+    def pages(self) -> Pages:
+        pages = Pages(self.target, self.memory, self.geometry, self.vmemmap)
+        # On some architectures pfn 0's struct page lies before the window.
+        pages.base_va = self.sections.vmemmap() or self.vmemmap.start_va
+        return pages
+
+    @cached_property
+    def hugetlb(self) -> Hugetlb:
+        return Hugetlb(
+            self.target,
+            self.memory,
+            self.pages,
+            self.sections,
+            self.zones,
+            self.vmemmap,
+            frozenset(self.tail_frames),
+        )
+
+    @cached_property
+    def pgmaps(self) -> Pgmaps:
+        return Pgmaps(self.target, self.memory, self.geometry)
+
+    @cached_property
+    def counters(self) -> MemmapCounters:
+        return read_memmap_counters(self.target, self.memory)
+
+    @cached_property
+    def tail_frames(self) -> dict[int, tuple[int, int, int]]:
+        """{frame: (node, zone index, order)} of the zones' shared tail pages."""
+        return {
+            self.pages.pfn(tail.page_va): (zone.node, zone.index, tail.order)
+            for zone in self.zones
+            for tail in zone.tails
+        }
+
+    @cached_property
+    def kept_pages(self) -> int:
+        """Vmemmap pages that an optimised hugetlb folio keeps in this kernel."""
+        return 2 if self.has("hvo-keeps-two-pages") else 1
+
+    def zone_name(self, index: int) -> str:
+        return self.zones.names().get(index, f"zone {index}")
+
+    def describe(self) -> dict[str, Any]:
+        """The ``kernel`` object of every JSON answer."""
+        g = self.geometry
+        return {
+            "release": self.target.release,
+            "arch": g.arch.name,
+            "page_size": g.page_size,
+            "page_struct_size": g.struct_page_size,
+            "levels": g.levels,
+            "vmemmap_va": f"{self.pages.base_va:#x}",
+            "features": [f.name for f in self.features if f.present],
+        }

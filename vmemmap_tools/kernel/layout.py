@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Sizes, bases and flag bits of this kernel, each decided once and from evidence.
+
+May import ``target`` and ``arch``. No kernel release is ever compared: stable and
+vendor kernels backport freely, so every decision stands on a type or a symbol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..arch import ARCHITECTURES, Architecture
+from ..arch.pagetable import PageTable, PageTableFormat
+from ..target.base import Fault, Struct, Target, TargetError
+
+__all__ = [
+    "Geometry",
+    "LayoutError",
+    "SectionFlags",
+    "UnsupportedKernel",
+    "find_geometry",
+    "find_page_table",
+    "find_section_flags",
+    "require_struct",
+]
+
+SUBSECTION_SHIFT = 21
+
+
+class LayoutError(TargetError):
+    """A kernel that cannot be read as it is: says what is missing, and what helps."""
+
+
+class UnsupportedKernel(TargetError):
+    """A kernel of a kind that this tool does not read; says which."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes and bases. ``vmemmap`` is the address of pfn 0's struct page."""
+
+    arch: Architecture
+    table_format: PageTableFormat
+    levels: int
+    levels_source: str
+    root_pa: int
+    root_source: str
+    page_shift: int
+    struct_page_size: int
+    section_size_bits: int
+    max_physmem_bits: int
+    vmemmap_window: tuple[int, int]
+    window_source: str
+
+    @property
+    def page_size(self) -> int:
+        return 1 << self.page_shift
+
+    @property
+    def pages_per_section(self) -> int:
+        return 1 << self.section_size_bits - self.page_shift
+
+    @property
+    def pages_per_subsection(self) -> int:
+        return 1 << SUBSECTION_SHIFT - self.page_shift
+
+    @property
+    def struct_pages_per_page(self) -> int:
+        """Struct pages that fit into one vmemmap page."""
+        return self.page_size // self.struct_page_size
+
+    @property
+    def struct_page_size_is_power_of_two(self) -> bool:
+        return self.struct_page_size & self.struct_page_size - 1 == 0
+
+    @property
+    def section_count(self) -> int:
+        """``NR_MEM_SECTIONS``"""
+        return 1 << self.max_physmem_bits - self.section_size_bits
+
+    @property
+    def min_optimisable_order(self) -> int:
+        """Smallest order whose vmemmap fills two pages (``VMEMMAP_TAIL_MIN_ORDER``)."""
+        return (2 * self.page_size // self.struct_page_size - 1).bit_length()
+
+    def vmemmap_pages(self, order: int) -> int:
+        """Vmemmap pages of a folio of this order; 0 when they do not fill one."""
+        return (self.struct_page_size << order) >> self.page_shift
+
+
+@dataclass(frozen=True)
+class SectionFlags:
+    """Bit numbers in ``mem_section.section_mem_map``; None for flags it lacks."""
+
+    marked_present: int | None
+    has_mem_map: int
+    is_online: int
+    is_early: int
+    taint_zone_device: int | None
+    is_vmemmap_preinit: int | None
+    last_bit: int
+    source: str
+
+    @property
+    def map_mask(self) -> int:
+        """``SECTION_MAP_MASK``: the bits of the encoded mem_map pointer."""
+        return ~((1 << self.last_bit) - 1) & (1 << 64) - 1
+
+
+def require_struct(target: Target, name: str, *members: str) -> Struct:
+    """A struct with these members, or `LayoutError`."""
+    struct = target.struct(name)
+    if struct is None:
+        raise LayoutError(
+            f"the debug info has no complete struct {name}: give the vmlinux that "
+            "belongs to this kernel with -s"
+        )
+    for member in members:
+        if member not in struct:
+            raise LayoutError(
+                f"struct {name} has no member {member}: this kernel's layout is "
+                "unknown to this tool"
+            )
+    return struct
+
+
+def find_geometry(target: Target) -> Geometry:
+    """Bases and sizes. Raises `UnsupportedKernel` or `LayoutError`."""
+    arch = ARCHITECTURES.get(target.arch)
+    if arch is None:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise UnsupportedKernel(
+            f"architecture {target.arch} is not supported (supported: {known})"
+        )
+    _require_sparsemem_vmemmap(target)
+    table_format = arch.table_format(target)
+    levels = arch.levels(target)
+    root = arch.root_pa(target)
+    if root is None:
+        raise LayoutError(
+            "the kernel's page-table root is unknown: neither VMCOREINFO "
+            "(SYMBOL(swapper_pg_dir), NUMBER(phys_base)) nor symbols give it"
+        )
+    window = arch.vmemmap_window(target, levels.value)
+    if window is None:
+        raise LayoutError(
+            "the vmemmap base is unknown: neither VMCOREINFO SYMBOL(vmemmap) nor the "
+            "variable vmemmap_base could be read; is this the right vmlinux?"
+        )
+    number = target.vmcoreinfo.get
+    page_size = int(number("PAGESIZE", str(1 << table_format.page_shift)), 0)
+    page_struct = require_struct(target, "page", "flags")
+    return Geometry(
+        arch=arch,
+        table_format=table_format,
+        levels=levels.value,
+        levels_source=levels.source,
+        root_pa=root.value,
+        root_source=root.source,
+        page_shift=page_size.bit_length() - 1,
+        struct_page_size=page_struct.size,
+        section_size_bits=int(
+            number("NUMBER(SECTION_SIZE_BITS)", str(arch.section_size_bits)), 0
+        ),
+        max_physmem_bits=int(
+            number(
+                "NUMBER(MAX_PHYSMEM_BITS)", str(arch.max_physmem_bits[levels.value])
+            ),
+            0,
+        ),
+        vmemmap_window=window.value,
+        window_source=window.source,
+    )
+
+
+def _require_sparsemem_vmemmap(target: Target) -> None:
+    if target.struct("mem_section") is None:
+        if target.struct("page") is None:
+            raise LayoutError(
+                "the debug info has no struct page: give the vmlinux that belongs to "
+                "this kernel with -s"
+            )
+        raise UnsupportedKernel(
+            "this is a FLATMEM kernel (it has no struct mem_section): "
+            "only SPARSEMEM_VMEMMAP kernels have a vmemmap"
+        )
+    has_vmemmap = (
+        target.function("vmemmap_populate") is not None
+        or "SYMBOL(vmemmap)" in target.vmcoreinfo
+        or target.symbol("vmemmap_base") is not None
+    )
+    if not has_vmemmap:
+        raise UnsupportedKernel(
+            "this is a SPARSEMEM kernel without SPARSEMEM_VMEMMAP (it has no "
+            "vmemmap_populate): it has no vmemmap to look at"
+        )
+
+
+def find_page_table(target: Target, geometry: Geometry) -> PageTable:
+    """The walker over the kernel's own page tables (``init_mm.pgd``)."""
+    return PageTable(
+        target.read_physical,
+        geometry.table_format,
+        geometry.levels,
+        geometry.root_pa,
+        target.byteorder,
+        absent_errors=(Fault,),
+    )
+
+
+def find_section_flags(target: Target) -> SectionFlags:
+    """The flag bits of section_mem_map: the enum's, or what the macros were before."""
+    bit = target.enumerator
+    has_mem_map = bit("SECTION_HAS_MEM_MAP_BIT")
+    last = bit("SECTION_MAP_LAST_BIT")
+    if has_mem_map is not None and last is not None:
+        return SectionFlags(
+            bit("SECTION_MARKED_PRESENT_BIT"),
+            has_mem_map,
+            bit("SECTION_IS_ONLINE_BIT") or has_mem_map + 1,
+            bit("SECTION_IS_EARLY_BIT") or has_mem_map + 2,
+            bit("SECTION_TAINT_ZONE_DEVICE_BIT"),
+            bit("SECTION_IS_VMEMMAP_PREINIT_BIT"),
+            last,
+            "enumerators SECTION_*_BIT",
+        )
+    # They became an enum in 6.0. The macros before: bits 0 to 3 since 5.3, and bit 4
+    # for mixed sections since 5.12 where ZONE_DEVICE is configured.
+    has_device = bit("ZONE_DEVICE") is not None
+    return SectionFlags(
+        0,
+        1,
+        2,
+        3,
+        4 if has_device else None,
+        None,
+        5 if has_device else 4,
+        "macros before the enum existed",
+    )

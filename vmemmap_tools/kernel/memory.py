@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reading structures: bytes plus a layout, and the account of what was missing.
+
+May import ``target`` and ``arch``. Virtual addresses inside the vmemmap window go
+through our own page walk, because no vmcore covers them; all else is the Target's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ..arch.pagetable import PageTable
+from ..target.base import ByteOrder, Fault, Struct, Target
+
+__all__ = ["Memory", "Missing", "Record", "escape"]
+
+MAX_STRING = 256
+
+
+class Missing:
+    """What could not be read: counts by Fault kind and by what they concern."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def record(self, fault: Fault, concern: str, count: int = 1) -> None:
+        """Count a fault; ``concern`` is a plural noun, e.g. "struct pages"."""
+        self._counts[fault.kind, concern] += count
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """{kind: {concern: count}}"""
+        result: dict[str, dict[str, int]] = {}
+        for (kind, concern), count in sorted(self._counts.items()):
+            result.setdefault(kind, {})[concern] = count
+        return result
+
+
+class Record:
+    """The bytes of one struct and the layout that reads them."""
+
+    __slots__ = ("_order", "address", "data", "struct")
+
+    def __init__(self, struct: Struct, address: int, data: bytes, byteorder: ByteOrder):
+        self.struct = struct
+        self.address = address
+        self.data = data
+        self._order = byteorder
+
+    def __contains__(self, member: str) -> bool:
+        return member in self.struct
+
+    def __getitem__(self, member: str) -> int:
+        """An integer, enum or pointer member, unsigned. Raises KeyError."""
+        return self._int(member, signed=False)
+
+    def signed(self, member: str) -> int:
+        return self._int(member, signed=True)
+
+    def get(self, member: str) -> int | None:
+        """The member, None when this kernel's struct lacks it."""
+        return self[member] if member in self.struct else None
+
+    def bytes(self, member: str) -> bytes:
+        m = self.struct[member]
+        return self.data[m.offset : m.offset + m.size]
+
+    def array(self, member: str) -> list[int]:
+        """The elements of an array of integers or pointers, unsigned."""
+        m = self.struct[member]
+        size = m.element_size or 8
+        data = self.data[m.offset : m.offset + m.size]
+        return [
+            int.from_bytes(data[i : i + size], self._order)
+            for i in range(0, len(data), size)
+        ]
+
+    def address_of(self, member: str) -> int:
+        return self.address + self.struct.offset(member)
+
+    def _int(self, member: str, signed: bool) -> int:
+        m = self.struct[member]
+        if m.bit_size is not None and m.bit_offset is not None:
+            whole = int.from_bytes(self.data, self._order)
+            return whole >> m.bit_offset & (1 << m.bit_size) - 1
+        return int.from_bytes(
+            self.data[m.offset : m.offset + m.size], self._order, signed=signed
+        )
+
+
+class Memory:
+    """A target's memory with the vmemmap made readable."""
+
+    def __init__(
+        self, target: Target, page_table: PageTable, vmemmap_window: tuple[int, int]
+    ):
+        self.target = target
+        self.page_table = page_table
+        self.missing = Missing()
+        self._start, self._end = vmemmap_window
+        self._order = target.byteorder
+        self.page_size = 1 << page_table.format.page_shift
+        self.read_physical = target.read_physical
+
+    def read(self, va: int, size: int) -> bytes:
+        """Bytes at a kernel virtual address. Raises `Fault`."""
+        if self._start <= va < self._end:
+            return self._read_by_walk(va, size)
+        return self.target.read(va, size)
+
+    def unsigned(self, va: int, size: int = 8) -> int:
+        """An integer at a kernel virtual address. Raises `Fault`."""
+        return int.from_bytes(self.read(va, size), self._order)
+
+    def record(self, struct: Struct, va: int) -> Record:
+        """A whole struct. Raises `Fault`."""
+        return Record(struct, va, self.read(va, struct.size), self.target.byteorder)
+
+    def string(self, va: int) -> str:
+        """A C string of at most 256 bytes, made safe to print. Raises `Fault`."""
+        data = b""
+        while len(data) < MAX_STRING and b"\0" not in data:
+            step = min(32, self.page_size - (va + len(data)) % self.page_size)
+            data += self.read(va + len(data), step)
+        return escape(data.split(b"\0")[0])
+
+    def _read_by_walk(self, va: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        end = va + size
+        while va < end:
+            translation = self.page_table.translate(va)
+            if translation is None:
+                raise Fault(va, end - va, "unmapped")
+            mask = translation.page_size - 1
+            length = min(end - va, translation.page_size - (va & mask))
+            parts.append(self.read_physical(translation.pa, length))
+            va += length
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def escape(data: bytes) -> str:
+    """Untrusted bytes as printable ASCII; the rest as \\xNN."""
+    return "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in data)

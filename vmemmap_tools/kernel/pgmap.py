@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""dev_pagemap: device memory with struct pages (device DAX, fsdax, ...).
+
+Mirrors ``include/linux/memremap.h`` and ``mm/memremap.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..target.base import Fault, Target
+from . import xarray
+from .layout import Geometry
+from .memory import Memory, Record
+
+__all__ = ["Altmap", "Pgmap", "Pgmaps"]
+
+PGMAP_ALTMAP_VALID = 1 << 0
+MAX_RANGES = 1 << 12
+MAX_PGMAPS = 1 << 16
+TYPE_PREFIX = "MEMORY_DEVICE_"
+
+
+@dataclass(frozen=True)
+class Altmap:
+    """``struct vmem_altmap``: the part of the device that backs its own vmemmap."""
+
+    base_pfn: int
+    reserve: int
+    free: int
+    align: int
+    alloc: int
+
+    @property
+    def end_pfn(self) -> int:
+        return self.base_pfn + self.reserve + self.free
+
+
+@dataclass(frozen=True)
+class Pgmap:
+    """One struct dev_pagemap. ``ranges`` are (first pfn, end pfn)."""
+
+    va: int
+    type: int
+    type_name: str
+    vmemmap_shift: int
+    altmap: Altmap | None
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Pgmaps:
+    """All device page maps, from ``pgmap_array``."""
+
+    def __init__(self, target: Target, memory: Memory, geometry: Geometry):
+        self._target = target
+        self._memory = memory
+        self._geometry = geometry
+        self._struct = target.struct("dev_pagemap")
+        self._range = target.struct("range")
+        self._all = list(self._read())
+
+    def __iter__(self) -> Iterator[Pgmap]:
+        """Every map once, by its first pfn."""
+        return iter(self._all)
+
+    def of_pfn(self, pfn: int) -> Pgmap | None:
+        """The map that has this pfn (``get_dev_pagemap``)."""
+        for pgmap in self._all:
+            if any(start <= pfn < end for start, end in pgmap.ranges):
+                return pgmap
+        return None
+
+    def _read(self) -> Iterator[Pgmap]:
+        array = self._target.variable("pgmap_array")
+        if array is None or self._struct is None:
+            return
+        seen: set[int] = set()
+        try:
+            for _, va in xarray.for_each_entry(self._memory, array.address):
+                if va in seen or len(seen) >= MAX_PGMAPS:
+                    continue
+                seen.add(va)
+                pgmap = self._decode(va)
+                if pgmap is not None:
+                    yield pgmap
+        except Fault as fault:
+            self._memory.missing.record(fault, "nodes of pgmap_array")
+
+    def _decode(self, va: int) -> Pgmap | None:
+        assert self._struct is not None
+        try:
+            record = self._memory.record(self._struct, va)
+            ranges = tuple(self._ranges(record))
+        except Fault as fault:
+            self._memory.missing.record(fault, "dev_pagemaps")
+            return None
+        names = {v: n for n, v in self._target.enumerators("memory_type").items()}
+        name = names.get(record["type"], f"type {record['type']}")
+        return Pgmap(
+            va=va,
+            type=record["type"],
+            type_name=name.replace(TYPE_PREFIX, "", 1),
+            vmemmap_shift=record.get("vmemmap_shift") or 0,
+            altmap=self._altmap(record),
+            ranges=ranges,
+        )
+
+    def _altmap(self, record: Record) -> Altmap | None:
+        """The altmap, which counts only if the map's flags say so."""
+        if "altmap.base_pfn" not in record or not record["flags"] & PGMAP_ALTMAP_VALID:
+            return None
+        return Altmap(
+            record["altmap.base_pfn"],
+            record["altmap.reserve"],
+            record["altmap.free"],
+            record["altmap.align"],
+            record["altmap.alloc"],
+        )
+
+    def _ranges(self, record: Record) -> Iterator[tuple[int, int]]:
+        """The physical ranges; a struct range has an inclusive end."""
+        if self._range is None:
+            return
+        shift = self._geometry.page_shift
+        count = min(record.get("nr_range") or 1, MAX_RANGES)
+        first = record.address_of("range" if "range" in record else "ranges")
+        for i in range(count):
+            entry = self._memory.record(self._range, first + i * self._range.size)
+            yield entry["start"] >> shift, entry["end"] + 1 >> shift

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""mem_section entries: state, mem_map, order, zone field, subsections, memory block.
+
+Mirrors ``include/linux/mmzone.h`` and ``mm/sparse.c``. Entries are found by division,
+never by masks: since the size of struct mem_section need not be a power of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..target.base import Fault, Target
+from . import xarray
+from .features import section_zone_member
+from .layout import Geometry, SectionFlags, find_section_flags, require_struct
+from .memory import Memory, Record
+
+__all__ = ["Section", "Sections"]
+
+STATE_LETTERS = "PMOEDV"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One used entry of mem_section. ``order`` is None where there is no such member.
+
+    ``zone_word`` is the raw zone field (a pointer or an index), likewise optional.
+    """
+
+    nr: int
+    start_pfn: int
+    word: int
+    usage_va: int
+    order: int | None
+    zone_word: int | None
+    flags: SectionFlags
+
+    def _has(self, bit: int | None) -> bool:
+        return bit is not None and bool(self.word >> bit & 1)
+
+    @property
+    def is_present(self) -> bool:
+        return self._has(self.flags.marked_present) or self.has_mem_map
+
+    @property
+    def has_mem_map(self) -> bool:
+        return self._has(self.flags.has_mem_map)
+
+    @property
+    def is_online(self) -> bool:
+        return self._has(self.flags.is_online)
+
+    @property
+    def is_early(self) -> bool:
+        return self._has(self.flags.is_early)
+
+    @property
+    def is_mixed(self) -> bool:
+        """SECTION_TAINT_ZONE_DEVICE: RAM and device memory share the section."""
+        return self._has(self.flags.taint_zone_device)
+
+    @property
+    def is_preinit(self) -> bool:
+        return self._has(self.flags.is_vmemmap_preinit)
+
+    @property
+    def map_base(self) -> int | None:
+        """``section_mem_map`` without flags: the address of pfn 0's struct page.
+
+        None without HAS_MEM_MAP: early boot keeps a node number in the word.
+        """
+        return self.word & self.flags.map_mask if self.has_mem_map else None
+
+    @property
+    def state(self) -> str:
+        """crash's letters (P M O E D) and V for PREINIT, in that order."""
+        tests = (
+            self.is_present,
+            self.has_mem_map,
+            self.is_online,
+            self.is_early,
+            self.is_mixed,
+            self.is_preinit,
+        )
+        return "".join(c for c, has in zip(STATE_LETTERS, tests) if has)
+
+    def flag_names(self) -> list[str]:
+        """The SECTION_* flags that are set, and undefined bits by number."""
+        names = {
+            self.flags.marked_present: "MARKED_PRESENT",
+            self.flags.has_mem_map: "HAS_MEM_MAP",
+            self.flags.is_online: "IS_ONLINE",
+            self.flags.is_early: "IS_EARLY",
+            self.flags.taint_zone_device: "TAINT_ZONE_DEVICE",
+            self.flags.is_vmemmap_preinit: "IS_VMEMMAP_PREINIT",
+        }
+        return [
+            names.get(bit, f"bit {bit}")
+            for bit in range(self.flags.last_bit)
+            if self.word >> bit & 1
+        ]
+
+
+class Sections:
+    """The section table, read root by root."""
+
+    def __init__(self, target: Target, memory: Memory, geometry: Geometry):
+        self._memory = memory
+        self._target = target
+        self.geometry = geometry
+        self.flags = find_section_flags(target)
+        self.struct = require_struct(target, "mem_section", "section_mem_map")
+        self.order_member = self.struct.first("compound_page_order", "order")
+        self.zone_member = section_zone_member(self.struct)
+        self._usage = target.struct("mem_section_usage")
+        self._entries: dict[int, Section] | None = None
+        self._blocks: dict[int, int] | None = None
+        self._block_va: dict[int, int] = {}
+
+    @property
+    def per_root(self) -> int:
+        """``SECTIONS_PER_ROOT``"""
+        return self.geometry.page_size // self.struct.size if self._is_extreme else 1
+
+    def __iter__(self) -> Iterator[Section]:
+        """Every entry that is not zero, by number."""
+        return iter(self._table().values())
+
+    def __len__(self) -> int:
+        return len(self._table())
+
+    def get(self, nr: int) -> Section | None:
+        """``__nr_to_section``; None for an unused entry."""
+        return self._table().get(nr)
+
+    def of_pfn(self, pfn: int) -> Section | None:
+        """``__pfn_to_section``"""
+        return self.get(pfn // self.geometry.pages_per_section)
+
+    def vmemmap(self) -> int | None:
+        """The mem_map base that the sections agree on; None when they disagree."""
+        bases = {s.map_base for s in self if s.has_mem_map}
+        return bases.pop() if len(bases) == 1 else None
+
+    def usage(self, section: Section) -> Record | None:
+        """The section's struct mem_section_usage. Raises `Fault`."""
+        if not section.usage_va or self._usage is None:
+            return None
+        return self._memory.record(self._usage, section.usage_va)
+
+    def subsection_map(self, section: Section) -> int | None:
+        """``usage->subsection_map`` as one integer, bit 0 first. Raises `Fault`."""
+        usage = self.usage(section)
+        if usage is None or "subsection_map" not in usage:
+            return None
+        bits = 0
+        for i, word in enumerate(usage.array("subsection_map")):
+            bits |= word << 64 * i
+        return bits & (1 << self.subsections_per_section) - 1
+
+    @property
+    def subsections_per_section(self) -> int:
+        g = self.geometry
+        return max(1, g.pages_per_section // g.pages_per_subsection)
+
+    def pfn_is_valid(self, pfn: int) -> bool:
+        """``pfn_valid``: early sections whole, others by subsection. Raises `Fault`."""
+        section = self.of_pfn(pfn)
+        if section is None or not section.has_mem_map:
+            return False
+        if section.is_early:
+            return True
+        bits = self.subsection_map(section)
+        if bits is None:
+            return True
+        g = self.geometry
+        return bool(bits >> pfn % g.pages_per_section // g.pages_per_subsection & 1)
+
+    def memory_block(self, section: Section) -> int | None:
+        """Number of the memory block (/sys/devices/system/memory) of a section."""
+        if self._blocks is None:
+            self._blocks = dict(self._find_memory_blocks())
+        return self._blocks.get(section.nr)
+
+    def memory_block_va(self, number: int) -> int | None:
+        """Address of a block's struct memory_block."""
+        if self._blocks is None:
+            self._blocks = dict(self._find_memory_blocks())
+        return self._block_va.get(number)
+
+    def _find_memory_blocks(self) -> Iterator[tuple[int, int]]:
+        """(section, block) for every registered block (``memory_blocks``, 5.9+)."""
+        per_block = self._target.unsigned("sections_per_block")
+        blocks = self._target.variable("memory_blocks")
+        if not per_block or blocks is None:
+            return
+        try:
+            for number, va in xarray.for_each_entry(self._memory, blocks.address):
+                self._block_va[number] = va
+                first = number * per_block
+                for nr in range(first, min(first + per_block, first + 65536)):
+                    yield nr, number
+        except Fault as fault:
+            self._memory.missing.record(fault, "memory blocks")
+
+    # Reading the table
+
+    def _table(self) -> dict[int, Section]:
+        if self._entries is None:
+            self._entries = {s.nr: s for s in self._read_table()}
+        return self._entries
+
+    def _read_table(self) -> Iterator[Section]:
+        size, per_root = self.struct.size, self.per_root
+        for root, va in self._roots():
+            first = root * per_root
+            try:
+                data = self._memory.read(va, per_root * size)
+            except Fault as fault:
+                self._memory.missing.record(fault, "mem_section roots")
+                continue
+            for slot in range(per_root):
+                entry = data[slot * size : (slot + 1) * size]
+                if any(entry):
+                    section = self._decode(first + slot, entry)
+                    if section.word:
+                        yield section
+
+    def _decode(self, nr: int, data: bytes) -> Section:
+        entry = Record(self.struct, 0, data, self._target.byteorder)
+        return Section(
+            nr=nr,
+            start_pfn=nr * self.geometry.pages_per_section,
+            word=entry["section_mem_map"],
+            usage_va=entry.get("usage") or 0,
+            order=entry[self.order_member] if self.order_member else None,
+            zone_word=entry[self.zone_member] if self.zone_member else None,
+            flags=self.flags,
+        )
+
+    @property
+    def _is_extreme(self) -> bool:
+        """SPARSEMEM_EXTREME: an array of pointers to roots, allocated as needed."""
+        variable = self._target.variable("mem_section")
+        return variable is None or variable.type.kind == "pointer"
+
+    def _roots(self) -> Iterator[tuple[int, int]]:
+        """(root number, address) of the roots that exist."""
+        g = self.geometry
+        variable = self._target.variable("mem_section")
+        count = -(-g.section_count // self.per_root)
+        highest = self._highest_section()
+        if highest is not None:
+            count = min(count, highest // self.per_root + 1)
+        if variable is not None and not self._is_extreme:
+            for root in range(count):
+                yield root, variable.address + root * self.struct.size
+            return
+        # SYMBOL(mem_section) is the pointer's value, unlike most SYMBOL() keys.
+        text = self._target.vmcoreinfo.get("SYMBOL(mem_section)")
+        if text is not None:
+            array_va = int(text, 16)
+        elif variable is not None:
+            array_va = self._memory.unsigned(variable.address)
+        else:
+            return
+        for first in range(0, count, g.page_size // 8):
+            number = min(g.page_size // 8, count - first)
+            try:
+                data = self._memory.read(array_va + 8 * first, 8 * number)
+            except Fault as fault:
+                self._memory.missing.record(fault, "mem_section root pointers")
+                continue
+            for i in range(number):
+                va = int.from_bytes(data[8 * i : 8 * i + 8], self._target.byteorder)
+                if va:
+                    yield first + i, va
+
+    def _highest_section(self) -> int | None:
+        """``__highest_present_section_nr``, to be ``__highest_used_section_nr``."""
+        for name in ("__highest_present_section_nr", "__highest_used_section_nr"):
+            value = self._target.unsigned(name)
+            if value is not None and value < self.geometry.section_count:
+                return value
+        return None

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What backs the vmemmap: one pass over its page tables, a table at a time.
+
+May import ``arch`` and ``kernel.layout``. After the pass every vmemmap page's entry is
+at hand without another walk: last-level tables are kept as they are (32 MiB per TiB of
+memory, if all of it is mapped by base pages), huge leaves as one entry each.
+
+A *vmemmap page* is numbered from the start of the vmemmap window; its *frame* is the
+physical page behind it, by pfn.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..arch.pagetable import AbsentTable, HugeLeaf, LeafTable, PageTable
+from ..target.base import Fault
+from .frames import FrameCounts
+from .layout import Geometry
+from .memory import Missing
+
+__all__ = ["HOLE", "Backing", "Leaf", "Vmemmap"]
+
+HOLE = -1
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One page-table leaf of the vmemmap."""
+
+    va: int
+    size: int
+    frame_pfn: int
+    is_readonly: bool
+    entry: int
+
+
+@dataclass(frozen=True)
+class Backing:
+    """The frames behind a run of vmemmap pages, one element a page.
+
+    ``frames`` has `HOLE` for pages that are not mapped; ``readonly`` and ``huge`` tell
+    for each page whether it may not be written, and whether a huge leaf maps it.
+    """
+
+    frames: list[int]
+    readonly: list[bool]
+    huge: list[bool]
+
+    @property
+    def is_huge(self) -> bool:
+        """Huge leaves map all of it."""
+        return all(self.huge)
+
+    @property
+    def mapped(self) -> list[int]:
+        return [f for f in self.frames if f != HOLE]
+
+    @property
+    def is_private(self) -> bool:
+        """Every page is mapped, each by a frame of its own."""
+        return HOLE not in self.frames and len(set(self.frames)) == len(self.frames)
+
+
+class Vmemmap:
+    """The page tables of the vmemmap window, read once."""
+
+    def __init__(self, page_table: PageTable, geometry: Geometry, missing: Missing):
+        self.geometry = geometry
+        self.start_va, self.end_va = geometry.vmemmap_window
+        self._format = geometry.table_format
+        self._page_shift = geometry.page_shift
+        self._per_slot = self._format.entries
+        self._slot_shift = self._format.shift(2)
+        self._tables: dict[int, array[int]] = {}
+        self._huge: dict[int, int] = {}
+        self.frames = FrameCounts()
+        self.base_leaves = 0
+        self.huge_leaves = 0
+        self.readonly_leaves = 0
+        self.leaf_tables = 0
+        self.absent: list[AbsentTable] = []
+        self._read(page_table, missing)
+
+    # The pass
+
+    def _read(self, page_table: PageTable, missing: Missing) -> None:
+        for item in page_table.for_each_table(self.start_va, self.end_va):
+            if isinstance(item, LeafTable):
+                self._add_table(item)
+            elif isinstance(item, HugeLeaf):
+                self._add_huge(item)
+            else:
+                self.absent.append(item)
+                if isinstance(item.error, Fault):
+                    missing.record(item.error, "vmemmap page tables")
+
+    def _add_table(self, item: LeafTable) -> None:
+        table = item.entries
+        self._tables[item.va - self.start_va >> self._slot_shift] = table
+        self.leaf_tables += 1
+        fmt = self._format
+        present, mask, shift = fmt.present_mask, fmt.address_mask, self._page_shift
+        distinct = set(table)
+        if len(distinct) == len(table):
+            entries = [e for e in table if e & present]
+            frames = [(e & mask) >> shift for e in entries]
+            self.base_leaves += len(entries)
+            ro_bits = {e & fmt.readonly_mask for e in entries}
+            if len(ro_bits) > 1 or fmt.readonly_value in ro_bits:
+                self.readonly_leaves += sum(map(fmt.is_readonly, entries))
+            self._add_private(frames)
+            return
+        for entry, count in Counter(table).items():
+            if entry & present:
+                self.base_leaves += count
+                if entry & fmt.readonly_mask == fmt.readonly_value:
+                    self.readonly_leaves += count
+                self.frames.add((entry & mask) >> shift, count)
+
+    def _add_private(self, frames: list[int]) -> None:
+        """Entries that all differ: mostly one run of adjoining frames."""
+        first = frames[0] if frames else 0
+        if (
+            frames
+            and frames[-1] - first == len(frames) - 1
+            and (frames == list(range(first, first + len(frames))))
+        ):
+            self.frames.add_range(first, len(frames))
+        else:
+            self.frames.add_each(frames)
+
+    def _add_huge(self, item: HugeLeaf) -> None:
+        """Larger leaves than a slot are kept as the slots they cover."""
+        fmt = self._format
+        slots = 1 << fmt.shift(item.level) - self._slot_shift
+        first_slot = item.va - self.start_va >> self._slot_shift
+        pa = fmt.leaf_pa(item.entry, item.level)
+        flags = item.entry & ~fmt.address_mask
+        for i in range(slots):
+            self._huge[first_slot + i] = flags | pa + (i << self._slot_shift)
+        self.huge_leaves += slots
+        if fmt.is_readonly(item.entry):
+            self.readonly_leaves += slots
+        self.frames.add_range(pa >> self._page_shift, slots * self._per_slot)
+
+    # Totals
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of vmemmap address space that are mapped."""
+        return (self.base_leaves << self._page_shift) + (
+            self.huge_leaves << self._slot_shift
+        )
+
+    @property
+    def page_table_bytes(self) -> int:
+        """Bytes of last-level page tables."""
+        return self.leaf_tables * 8 * self._per_slot
+
+    # Look-ups
+
+    def page_number(self, va: int) -> int:
+        """Number of the vmemmap page that holds this address."""
+        return va - self.start_va >> self._page_shift
+
+    def page_va(self, number: int) -> int:
+        return self.start_va + (number << self._page_shift)
+
+    def frame(self, number: int) -> int:
+        """Frame behind a vmemmap page, `HOLE` if it is not mapped."""
+        entry = self._entry(number)
+        if not entry & self._format.present_mask:
+            return HOLE
+        return (entry & self._format.address_mask) >> self._page_shift
+
+    def is_readonly(self, number: int) -> bool:
+        return self._format.is_readonly(self._entry(number))
+
+    def _entry(self, number: int) -> int:
+        """The entry that maps a page; for huge leaves one as if it were a base page."""
+        slot, index = divmod(number, self._per_slot)
+        table = self._tables.get(slot)
+        if table is not None:
+            return table[index]
+        huge = self._huge.get(slot, 0)
+        return huge + (index << self._page_shift) if huge else 0
+
+    def slot_kind(self, number: int) -> str:
+        """What maps a page's slot: "base", "huge" or "hole"."""
+        slot = number // self._per_slot
+        if slot in self._tables:
+            return "base"
+        return "huge" if slot in self._huge else "hole"
+
+    def entries(self, first: int, count: int) -> list[int]:
+        """The entries of ``count`` vmemmap pages, 0 for holes."""
+        entries: list[int] = []
+        end = first + count
+        while first < end:
+            slot, index = divmod(first, self._per_slot)
+            number = min(end - first, self._per_slot - index)
+            table = self._tables.get(slot)
+            if table is not None:
+                entries += table[index : index + number]
+            elif slot in self._huge:
+                base = self._huge[slot]
+                step = 1 << self._page_shift
+                start = base + index * step
+                entries += range(start, start + number * step, step)
+            else:
+                entries += [0] * number
+            first += number
+        return entries
+
+    def backing(self, first: int, count: int) -> Backing:
+        """What backs ``count`` vmemmap pages."""
+        fmt, shift = self._format, self._page_shift
+        entries = self.entries(first, count)
+        return Backing(
+            [
+                (e & fmt.address_mask) >> shift if e & fmt.present_mask else HOLE
+                for e in entries
+            ],
+            [e & fmt.readonly_mask == fmt.readonly_value for e in entries],
+            [n // self._per_slot in self._huge for n in range(first, first + count)],
+        )
+
+    def slots(self) -> Iterator[tuple[int, bool]]:
+        """(first vmemmap page, is huge) of every mapped slot, by address."""
+        for slot in sorted([*self._tables, *self._huge]):
+            yield slot * self._per_slot, slot in self._huge
+
+    @property
+    def pages_per_slot(self) -> int:
+        """Vmemmap pages that one last-level table, or one huge leaf, maps."""
+        return self._per_slot
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every leaf, by address."""
+        fmt, shift = self._format, self._page_shift
+        for first, is_huge in self.slots():
+            slot_va = self.page_va(first)
+            if is_huge:
+                entry = self._huge[first // self._per_slot]
+                yield Leaf(
+                    slot_va,
+                    1 << self._slot_shift,
+                    fmt.leaf_pa(entry, 2) >> shift,
+                    fmt.is_readonly(entry),
+                    entry,
+                )
+                continue
+            for i, entry in enumerate(self._tables[first // self._per_slot]):
+                if entry & fmt.present_mask:
+                    yield Leaf(
+                        slot_va + (i << shift),
+                        1 << shift,
+                        (entry & fmt.address_mask) >> shift,
+                        fmt.is_readonly(entry),
+                        entry,
+                    )
+
+    def pages_of_frame(self, pfn: int) -> Iterator[int]:
+        """Numbers of the vmemmap pages that this frame backs, by address."""
+        if pfn not in self.frames:
+            return
+        fmt, shift = self._format, self._page_shift
+        for first, is_huge in self.slots():
+            if is_huge:
+                base = fmt.leaf_pa(self._huge[first // self._per_slot], 2) >> shift
+                if base <= pfn < base + self._per_slot:
+                    yield first + pfn - base
+                continue
+            for i, entry in enumerate(self._tables[first // self._per_slot]):
+                if (
+                    entry & fmt.present_mask
+                    and (entry & fmt.address_mask) >> shift == pfn
+                ):
+                    yield first + i

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Open a dump, the running kernel or a QEMU guest through drgn.
+
+Every reason not to open is one `TargetError` line that says what is wrong and what to
+do. Known obstacles of drgn and libkdumpfile are gone around here and nowhere else; its
+`except Exception` stands where drgn raises that very class for errors without a name.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import drgn
+
+from ..formats.elf import ET_CORE, Elf, ElfError, SegmentMap
+from ..formats.kdump_header import (
+    FLATTENED_SIGNATURE,
+    SIGNATURE,
+    KdumpError,
+    KdumpHeader,
+)
+from .base import TargetError
+from .drgn import DrgnTarget
+from .vmcoreinfo import VmcoreInfo
+
+__all__ = ["open_dump", "open_live", "open_qemu"]
+
+KCORE = "/proc/kcore"
+
+NO_VMCOREINFO = (
+    "{path} has no VMCOREINFO note: give its text with --vmcoreinfo FILE "
+    "(in a QEMU guest, add -device vmcoreinfo and load qemu_fw_cfg before the dump)"
+)
+EMPTY_UTSNAME = (
+    "{path}: the kdump header names no system (QEMU's dump-guest-memory leaves it "
+    "empty), so that drgn cannot read it: dump again with format=elf, or fill in "
+    "utsname in the header"
+)
+
+
+@dataclass(frozen=True)
+class _DumpFile:
+    """What a dump's own headers say before any library opens it."""
+
+    kind: str
+    segments: SegmentMap | None
+    has_vmcoreinfo: bool
+
+
+def open_dump(
+    core: str, symbols: Sequence[str] = (), vmcoreinfo: str | None = None
+) -> DrgnTarget:
+    """A Target for a vmcore (ELF or kdump-compressed) and its vmlinux.
+
+    ``vmcoreinfo`` is the text of the note, for dumps that lack it. Without ``symbols``
+    drgn searches the standard places for debug info. Raises `TargetError`.
+    """
+    dump = _inspect(core)
+    if not dump.has_vmcoreinfo and vmcoreinfo is None:
+        raise TargetError(NO_VMCOREINFO.format(path=core))
+    prog = _open_program(core, vmcoreinfo)
+    release = None
+    if dump.kind == "kdump" and vmcoreinfo is None:
+        info = VmcoreInfo(_note_text(prog))
+        patched = info.with_patch_level()
+        if patched is not None:
+            release = info["OSRELEASE"]
+            prog = _open_program(core, patched)
+    _load_debug_info(prog, symbols)
+    source = f"{core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
+    return DrgnTarget(prog, dump.segments, release, source)
+
+
+def open_live(symbols: Sequence[str] = ()) -> DrgnTarget:
+    """A Target for the running kernel through /proc/kcore. Raises `TargetError`."""
+    if not os.path.exists(KCORE):
+        raise TargetError(
+            f"{KCORE} does not exist: this kernel has no CONFIG_PROC_KCORE"
+        )
+    if not os.access(KCORE, os.R_OK):
+        raise TargetError(
+            f"{KCORE} cannot be read: run as root, or name a dump with -c"
+        )
+    prog = drgn.Program()
+    try:
+        prog.set_kernel()
+    except (OSError, ValueError) as error:
+        raise TargetError(
+            f"{KCORE} cannot be read ({_reason(error)}): run as root with "
+            "CAP_SYS_RAWIO, or name a dump with -c"
+        ) from None
+    except Exception as error:
+        raise TargetError(f"{KCORE}: {_reason(error)}") from None
+    _load_debug_info(prog, symbols)
+    return DrgnTarget(prog, source=KCORE)
+
+
+def open_qemu(
+    socket: str, symbols: Sequence[str] = (), vmcoreinfo: str | None = None
+) -> DrgnTarget:
+    """A Target for a running guest through QEMU's QMP socket. Raises `TargetError`."""
+    prog = drgn.Program()
+    if not hasattr(prog, "set_qemu_qmp"):
+        raise TargetError(
+            f"drgn {drgn.__version__} has no QEMU support: use 0.2 or later"
+        )
+    try:
+        prog.set_qemu_qmp(socket)
+        if vmcoreinfo is not None:
+            prog.set_linux_kernel_custom(vmcoreinfo, True)
+    except (OSError, ValueError, LookupError) as error:
+        raise TargetError(f"{socket}: {_reason(error)}") from None
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        raise TargetError(NO_VMCOREINFO.format(path=socket))
+    _load_debug_info(prog, symbols)
+    return DrgnTarget(prog, source=f"QEMU guest at {socket}")
+
+
+def _inspect(path: str) -> _DumpFile:
+    """Look at a dump's headers. Raises `TargetError` for what cannot be used."""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise TargetError(f"{path} is a directory, not a dump")
+        if path == KCORE:
+            raise TargetError(f"{KCORE} is the running kernel: use --live")
+        with open(path, "rb") as file:
+            magic = file.read(16)
+            if magic.startswith(SIGNATURE):
+                return _inspect_kdump(path)
+            if magic.startswith(FLATTENED_SIGNATURE):
+                return _DumpFile("flattened", None, True)
+        return _inspect_elf(path)
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror}") from None
+
+
+def _inspect_elf(path: str) -> _DumpFile:
+    try:
+        with Elf(path) as elf:
+            if elf.type != ET_CORE:
+                raise TargetError(
+                    f"{path} is an ELF file but no dump; give a vmlinux with -s"
+                )
+            if elf.is_truncated:
+                raise TargetError(
+                    f"{path} is truncated: its headers name {elf.expected_size} bytes, "
+                    f"the file has {elf.file_size}; copy it again"
+                )
+            has_note = elf.note("VMCOREINFO") is not None
+            return _DumpFile("elf", SegmentMap(elf.loads()), has_note)
+    except ElfError as error:
+        raise TargetError(
+            f"{path} is not a dump this tool can read ({error}); "
+            "ELF and kdump-compressed vmcores are"
+        ) from None
+
+
+def _inspect_kdump(path: str) -> _DumpFile:
+    try:
+        with open(path, "rb") as file:
+            header = KdumpHeader.read(file)
+            if not header.utsname[0] or not header.utsname[2]:
+                raise TargetError(EMPTY_UTSNAME.format(path=path))
+            missing = header.missing_bytes(file)
+    except KdumpError as error:
+        raise TargetError(f"{path}: {error}") from None
+    if missing:
+        raise TargetError(
+            f"{path} is truncated: at least {missing} bytes are missing; copy it again"
+        )
+    return _DumpFile("kdump", None, True)
+
+
+def _open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
+    prog = drgn.Program() if vmcoreinfo is None else drgn.Program(vmcoreinfo=vmcoreinfo)
+    try:
+        prog.set_core_dump(core)
+    except OSError as error:
+        raise TargetError(f"{core}: {error.strerror}") from None
+    except Exception as error:
+        if "KDUMP_ATTR_ARCH_NAME" in str(error):
+            raise TargetError(EMPTY_UTSNAME.format(path=core)) from None
+        raise TargetError(f"{core}: {_reason(error)}") from None
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        raise TargetError(NO_VMCOREINFO.format(path=core))
+    return prog
+
+
+def _load_debug_info(prog: drgn.Program, symbols: Sequence[str]) -> None:
+    """Load the files given, or what the standard places hold of this kernel."""
+    expected = VmcoreInfo(_note_text(prog)).get("BUILD-ID")
+    for path in symbols:
+        _check_symbol_file(path, expected)
+    try:
+        if symbols:
+            prog.load_debug_info(list(symbols))
+        else:
+            prog.load_debug_info(main=True)
+    except drgn.MissingDebugInfoError:
+        pass  # asked below: modules of ours may lack theirs, the kernel may not
+    except OSError as error:
+        raise TargetError(
+            f"{error.filename or 'debug info'}: {error.strerror}"
+        ) from None
+    if prog.main_module().debug_file_path is not None:
+        return
+    release = VmcoreInfo(_note_text(prog)).get("OSRELEASE", "this kernel")
+    if symbols:
+        raise TargetError(
+            f"{' '.join(symbols)} is not the vmlinux of {release}, or has no debug info"
+        )
+    raise TargetError(
+        f"no debug info found for {release}: give its vmlinux with -s "
+        f"(Debian: package linux-image-{release}-dbg)"
+    )
+
+
+def _check_symbol_file(path: str, expected: str | None) -> None:
+    """Refuse what is no ELF file, or a vmlinux of another build."""
+    try:
+        if Path(path).is_dir():
+            raise TargetError(f"{path} is a directory, not a vmlinux")
+        with Elf(path) as elf:
+            found = elf.build_id()
+            is_kernel = elf.type != 1
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror}") from None
+    except ElfError as error:
+        raise TargetError(f"{path} is not a vmlinux ({error})") from None
+    if is_kernel and expected and found and found.hex() != expected.lower():
+        raise TargetError(
+            f"{path} is of another build than the kernel: "
+            f"build-id {found.hex()}, the dump says {expected}"
+        )
+
+
+def _note_text(prog: drgn.Program) -> str:
+    try:
+        return str(prog["VMCOREINFO"].string_(), "utf-8", "replace")
+    except LookupError:
+        return ""
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text."""
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    return text.splitlines()[0] if text else type(error).__name__
