@@ -1,2 +1,42 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Turn a Report into text: the only place that formats, and it never computes."""
+"""Turn a Report into text: the only place that formats, and it never computes.
+
+Imports nothing of this project.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable, TextIO
+
+from .csv import render_csv
+from .json import render_json
+from .report import Column, Report, Row
+from .table import render_table
+
+__all__ = ["FORMATS", "Column", "Report", "Row", "render"]
+
+Renderer = Callable[[Report, TextIO, TextIO], None]
+
+_RENDERERS: dict[str, Renderer] = {
+    "table": lambda report, stream, messages: render_table(report, stream),
+    "json": lambda report, stream, messages: render_json(report, stream),
+    "csv": render_csv,
+}
+
+FORMATS = tuple(_RENDERERS)
+"""Names of the formats, the default first."""
+
+
+def render(
+    report: Report, format: str, stream: TextIO, messages: TextIO | None = None
+) -> None:
+    """Write the report to the stream in one of `FORMATS`.
+
+    Rows are taken one at a time and written as they come. ``messages`` (by default
+    standard error) takes what the format itself has no place for.
+
+    :raises KeyError: no such format
+    :raises BrokenPipeError: the reader of the stream has gone
+    """
+    _RENDERERS[format](report, stream, sys.stderr if messages is None else messages)

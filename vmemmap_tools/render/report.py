@@ -35,11 +35,16 @@ class Report:
     ``rows`` may be a generator: rows are streamed, and ``totals``, ``missing`` and
     ``notes`` are asked for only once the last row has been taken. Row values are
     JSON-ready: pfns, counts and sizes are ints, kernel virtual addresses and raw words
-    are "0x..." strings (`hexadecimal`).
+    are "0x..." strings (`render.text.hexadecimal`).
 
     ``notes`` are sentences for the reader of the table form; every fact in them is also
-    in ``rows`` or ``totals``. With ``records`` each row is a block of "key: value" lines
-    (the columns), followed by the sentences in its ``explanation`` list.
+    in ``rows`` or ``totals``. With ``records`` each row is a block of "key: value"
+    lines (the columns), followed by the sentences in its ``explanation`` list.
+
+    A column whose key leads through a list ("tails.order") takes one line per element.
+    Without ``columns`` the table form shows no rows, and it says ``empty`` when there
+    are none. ``streamed`` rows come slowly (a live reading): each is printed as it
+    comes. ``missing`` holds only what is missing, no zero counts.
     """
 
     verb: str
@@ -52,6 +57,8 @@ class Report:
     totals_columns: Sequence[Column] = field(default_factory=tuple)
     records: bool = False
     version: int = 1
+    streamed: bool = False
+    empty: str = "nothing to show"
 
     @property
     def schema(self) -> str:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""CSV for spreadsheets and awk: rows only, without totals.
+
+Objects become dotted columns; lists one line per element with the parent's columns
+repeated. Numbers are decimal, booleans true and false, nothing is an empty field. Lines
+end in a plain newline, and no field holds one: text is escaped as in the table form.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from itertools import chain, islice
+from typing import Any, TextIO
+
+from .report import Report, Row
+from .rows import flat_lines
+from .text import cell, escape
+
+__all__ = ["render_csv"]
+
+HEADER_ROWS = 2000
+"""Rows that are read ahead to know the columns."""
+
+
+def render_csv(report: Report, stream: TextIO, messages: TextIO) -> None:
+    """Write header and rows; say on ``messages`` what the CSV leaves out."""
+    rows = iter(report.rows)
+    first = list(islice(rows, 0 if report.streamed else HEADER_ROWS))
+    keys = _header(first, [column.key for column in report.columns])
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([escape(key) for key in keys])
+    known = frozenset(keys)
+    left_out: dict[str, None] = {}
+    for row in chain(first, rows):
+        for line in flat_lines(row):
+            writer.writerow([_field(line.get(key)) for key in keys])
+            left_out.update((key, None) for key in line if _is_lost(key, line, known))
+        if report.streamed:
+            stream.flush()
+    if left_out:
+        names = ", ".join(escape(key) for key in left_out)
+        messages.write(f"vmemmap: not in the CSV, first seen late: {names}\n")
+    missing = report.missing()
+    if missing:
+        what = "; ".join(f"{escape(str(k))}: {cell(v)}" for k, v in missing.items())
+        messages.write(f"vmemmap: missing: {what}\n")
+
+
+def _header(rows: Iterable[Row], wanted: list[str]) -> list[str]:
+    """Collect the dotted keys of the rows, each near its neighbours."""
+    keys: list[str] = []
+    for row in rows:
+        _merge(keys, list(dict.fromkeys(chain.from_iterable(flat_lines(row)))))
+    keys += [key for key in wanted if key not in keys]
+    return [key for key in keys if not _is_parent(key, keys)]
+
+
+def _merge(keys: list[str], others: list[str]) -> None:
+    """Add what is new in ``others``, behind the key that precedes it there."""
+    position = 0
+    for key in others:
+        if key in keys:
+            position = keys.index(key) + 1
+        else:
+            keys.insert(position, key)
+            position += 1
+
+
+def _is_parent(key: str, keys: list[str]) -> bool:
+    """True for the place of an object or list that some rows have and some do not."""
+    return any(other.startswith(f"{key}.") for other in keys)
+
+
+def _is_lost(key: str, line: dict[str, Any], known: frozenset[str]) -> bool:
+    return key not in known and line[key] is not None
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return escape(str(value))
