@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command-line door: ``vmemmap [OPTIONS] VERB ...``.
+
+Reads the opening options, hands a lazy Session to the verb, and turns every failure
+into one line on standard error. Exit status: 0 fine, 1 `check` found an error, 2 wrong
+use or unreadable input, 130 interrupted, 141 the reader of a pipe has gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..commands import VerbGroup
+from ..commands.session import Session
+from ..render.text import escape
+from ..target.base import Fault, TargetError
+from .open import Opening, lazily
+from .progress import terminal_progress
+
+__all__ = ["CommandLine", "main", "vmemmap"]
+
+PROGRAM = "vmemmap"
+UNREADABLE = 2
+INTERRUPTED = 128 + 2
+READER_GONE = 128 + 13
+
+
+class CommandLine(VerbGroup):
+    """The verbs as a program. Knows that users first try ``vmemmap vmcore``."""
+
+    def hint(self, ctx: click.Context, name: str) -> str:
+        """A file in the verb's place was meant as the dump to read."""
+        if os.path.exists(name):
+            return f"; to read a dump: {PROGRAM} -c {name}"
+        return super().hint(ctx, name)
+
+
+@click.group(
+    PROGRAM,
+    cls=CommandLine,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Without -c, --live or --qemu the running kernel is read. "
+    f"'{PROGRAM} VERB --help' explains a verb.",
+)
+@click.option("-c", "--core", metavar="CORE", help="Read this vmcore (ELF or kdump).")
+@click.option("--live", is_flag=True, help="Read the running kernel (the default).")
+@click.option("--qemu", metavar="SOCK", help="Read a QEMU guest at this QMP socket.")
+@click.option(
+    "-s",
+    "--symbols",
+    metavar="VMLINUX",
+    multiple=True,
+    help="Debug info; may be repeated.  [default: where drgn looks]",
+)
+@click.option(
+    "--vmcoreinfo", metavar="FILE", help="VMCOREINFO text, for a dump without it."
+)
+@click.option(
+    "--types",
+    type=click.Choice(["auto", "dwarf"]),
+    default="auto",
+    show_default=True,
+    help="Where type layouts come from.",
+)
+@click.option("--debug", is_flag=True, help="Show where a failure came from.")
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def vmemmap(ctx: click.Context, /, debug: bool, **opening: Any) -> None:
+    """Show what backs the struct page array (the vmemmap) of a Linux kernel, what is
+    saved there, and what could be.
+    """
+    session = ctx.find_object(Session) or Session()
+    ctx.obj = replace(
+        session,
+        open_kernel=lazily(Opening.from_options(**opening)),
+        progress=terminal_progress,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "_VMEMMAP_COMPLETE" in os.environ:
+        return _complete(os.environ["_VMEMMAP_COMPLETE"])
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    debug = _asks_for_debug(words)
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = READER_GONE
+    except (KeyboardInterrupt, click.Abort):
+        status = INTERRUPTED
+    except click.ClickException as error:
+        status = _fail(_one_line(error.format_message()) + _help_hint(error))
+    except (TargetError, Fault) as error:
+        status = _fail(_one_line(str(error)), debug)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        status = _fail(f"{error.filename or 'output'}: {_one_line(reason)}", debug)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        hint = "" if debug else "; --debug shows where, please report it"
+        status = _fail(f"unforeseen {_one_line(text)}{hint}", debug)
+    _settle_output()
+    return status
+
+
+def _run(words: list[str]) -> int:
+    """Parse and run. Not `Group.main`, whose exit status for some errors is 1."""
+    try:
+        with vmemmap.make_context(PROGRAM, words) as ctx:
+            vmemmap.invoke(ctx)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    return 0
+
+
+def _asks_for_debug(words: Sequence[str]) -> bool:
+    """Whether --debug stands among the options before the verb, parsed or not."""
+    return "--debug" in words
+
+
+def _fail(line: str, show_traceback: bool = False) -> int:
+    if show_traceback:
+        traceback.print_exc()
+    shown = line if line.isprintable() else escape(line)
+    click.echo(f"{PROGRAM}: {shown}", err=True)
+    return UNREADABLE
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _help_hint(error: click.ClickException) -> str:
+    """Name the help that would have helped, without the usage in full."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return ""
+    return f" (see '{context.command_path} --help')"
+
+
+def _settle_output() -> None:
+    """Keep the interpreter from complaining at its end of what cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _complete(instruction: str) -> int:
+    """Answer a shell's question for completions."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(vmemmap, {}, PROGRAM, "_VMEMMAP_COMPLETE", instruction)

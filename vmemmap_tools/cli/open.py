@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From the opening options to a Kernel.
+
+drgn is imported here, and only when a verb asks for the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable
+
+import click
+
+from ..target.base import Target, TargetError
+
+if TYPE_CHECKING:
+    from ..kernel.kernel import Kernel
+
+__all__ = ["Opening", "lazily", "open_kernel", "read_vmcoreinfo"]
+
+MAX_VMCOREINFO_BYTES = 1 << 20
+"""The note of a kernel is one page; more is another file."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The opening options; neither ``core`` nor ``qemu`` is the running kernel."""
+
+    core: str | None = None
+    qemu: str | None = None
+    symbols: tuple[str, ...] = ()
+    vmcoreinfo: str | None = None
+
+    @classmethod
+    def from_options(
+        cls,
+        core: str | None,
+        live: bool,
+        qemu: str | None,
+        symbols: tuple[str, ...],
+        vmcoreinfo: str | None,
+        types: str,
+    ) -> Opening:
+        """Check that the options name one source. Raises click.UsageError.
+
+        ``types`` makes no difference yet: DWARF is all there is.
+        """
+        sources = {"-c": core is not None, "--live": live, "--qemu": qemu is not None}
+        given = [option for option, is_given in sources.items() if is_given]
+        if len(given) > 1:
+            raise click.UsageError(f"{' and '.join(given)} exclude each other")
+        if vmcoreinfo is not None and core is None and qemu is None:
+            raise click.UsageError("--vmcoreinfo belongs to -c or --qemu")
+        return cls(core, qemu, symbols, vmcoreinfo)
+
+
+def lazily(opening: Opening) -> Callable[[], Kernel]:
+    """A function that opens on its first call and keeps the Kernel."""
+    opened: list[Kernel] = []
+
+    def kernel() -> Kernel:
+        if not opened:
+            opened.append(open_kernel(opening))
+        return opened[0]
+
+    return kernel
+
+
+def open_kernel(opening: Opening) -> Kernel:
+    """Open what the options name. Raises `TargetError`."""
+    for path in filter(None, (opening.core, *opening.symbols, opening.vmcoreinfo)):
+        _check_file(path)
+    from ..kernel.kernel import Kernel
+
+    return Kernel(_open_target(opening))
+
+
+def _open_target(opening: Opening) -> Target:
+    try:
+        from ..target.drgn_open import open_dump, open_live, open_qemu
+    except ImportError as error:
+        if error.name != "drgn":
+            raise
+        raise TargetError("drgn is not installed: pip install drgn") from None
+    note = read_vmcoreinfo(opening.vmcoreinfo) if opening.vmcoreinfo else None
+    if opening.core is not None:
+        return open_dump(opening.core, symbols=opening.symbols, vmcoreinfo=note)
+    if opening.qemu is not None:
+        return open_qemu(opening.qemu, symbols=opening.symbols, vmcoreinfo=note)
+    return open_live(symbols=opening.symbols)
+
+
+def _check_file(path: str) -> None:
+    """Refuse what is no readable file, before a library does so in its own words."""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise TargetError(f"{path} is a directory")
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            raise TargetError(f"{path} is a pipe or socket: write it to a file first")
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror}") from None
+
+
+def read_vmcoreinfo(path: str) -> str:
+    """Read the text of a VMCOREINFO note from a file. Raises `TargetError`."""
+    with open(path, "rb") as file:
+        content = file.read(MAX_VMCOREINFO_BYTES + 1)
+    if len(content) > MAX_VMCOREINFO_BYTES or b"OSRELEASE=" not in content:
+        raise TargetError(f"{path} is no VMCOREINFO: it has no line OSRELEASE=...")
+    text = content[content.index(b"OSRELEASE=") :].rstrip(b"\0\n")
+    return text.decode("utf-8", "replace") + "\n"
