@@ -31,7 +31,9 @@ def write_sparse(source: int, path: Path) -> int:
             filled = 0
             while filled < _CHUNK and (got := reader.readinto(view[filled:])):
                 filled += got
-            _write_blocks(out.fileno(), view[:filled], size)
+            # Comparing a memoryview goes byte by byte; comparing bytes does not.
+            if buffer != _ZEROS:
+                _write_blocks(out.fileno(), bytes(view[:filled]), size)
             size += filled
             if filled < _CHUNK:
                 break
@@ -39,10 +41,8 @@ def write_sparse(source: int, path: Path) -> int:
     return size
 
 
-def _write_blocks(fd: int, data: memoryview, at: int) -> None:
-    if data == _ZEROS[: len(data)]:
-        return
+def _write_blocks(fd: int, data: bytes, at: int) -> None:
     for start in range(0, len(data), _BLOCK):
         block = data[start : start + _BLOCK]
-        if block != _ZEROS[: len(block)]:
+        if block.count(0) != len(block):
             os.pwrite(fd, block, at + start)
