@@ -14,6 +14,13 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
+test: $(VENV)/.installed
+	$(BIN)/pytest
+
+# Boots real kernels under QEMU; needs root with apt, or the packages it names.
+test-real: $(VENV)/.installed
+	$(BIN)/pytest tests/real
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -38,7 +38,8 @@ CACHED_TABLES = 1024
 class PageTableFormat:
     """A page-table format, as numbers.
 
-    Level 1 is the last one (PTE); ``names[level - 1]`` names it. ``*_mask``/``*_value``
+    Level 1 is the last one (PTE); ``names[level - 1]`` names it, but the root is
+    always the last name, since levels that are folded away lie below it. ``*_mask``/``*_value``
     pairs are read as ``entry & mask == value``.
 
     A level-1 entry is a leaf if present; an upper one if it also matches ``huge_*`` and
@@ -199,13 +200,14 @@ class PageTable:
         fmt, table_pa = self.format, self.root_pa
         for level in range(self.levels, 0, -1):
             index = fmt.index(va, level)
+            name = fmt.names[-1 if level == self.levels else level - 1]
             entry = self._cached_table(table_pa)[index]
             is_present = bool(entry & fmt.present_mask)
             is_leaf = is_present and fmt.is_leaf(entry, level)
             steps.append(
                 Step(
                     level,
-                    fmt.names[level - 1],
+                    name,
                     table_pa,
                     index,
                     entry,

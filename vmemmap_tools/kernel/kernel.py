@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Kernel: the facade that ties the views to one Target.
 
-Views are made when first asked for and kept: a Kernel is one reading. A second look at a
-live kernel is a new one (`Kernel.fresh`), so that two readings can disagree.
+Views are made when first asked for and kept: a Kernel is one reading. A second look
+at a live kernel is a new one (`Kernel.fresh`), so that two readings can disagree.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from ..target.base import Target
 from .counters import MemmapCounters, read_memmap_counters
 from .features import Feature, find_features
+from .hosting import SelfHosting
 from .hugetlb import Hugetlb
 from .layout import find_geometry, find_page_table
 from .memory import Memory
@@ -80,6 +81,10 @@ class Kernel:
             self.vmemmap,
             frozenset(self.tail_frames),
         )
+
+    @cached_property
+    def self_hosting(self) -> SelfHosting:
+        return SelfHosting(self.memory, self.sections, self.pages, self.vmemmap)
 
     @cached_property
     def pgmaps(self) -> Pgmaps:

@@ -7,8 +7,10 @@ never by masks: since the size of struct mem_section need not be a power of two.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..target.base import Fault, Target
 from . import xarray
@@ -137,6 +139,18 @@ class Sections:
     def of_pfn(self, pfn: int) -> Section | None:
         """``__pfn_to_section``"""
         return self.get(pfn // self.geometry.pages_per_section)
+
+    def between(self, start_pfn: int, end_pfn: int) -> Iterator[Section]:
+        """The used sections that a range of pfns touches, in order."""
+        table, size = self._table(), self.geometry.pages_per_section
+        for nr in self._numbers[bisect_left(self._numbers, start_pfn // size) :]:
+            if nr * size >= end_pfn:
+                return
+            yield table[nr]
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        return sorted(self._table())
 
     def vmemmap(self) -> int | None:
         """The mem_map base that the sections agree on; None when they disagree."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..arch.pagetable import AbsentTable, HugeLeaf, LeafTable, PageTable
@@ -22,7 +22,7 @@ from .frames import FrameCounts
 from .layout import Geometry
 from .memory import Missing
 
-__all__ = ["HOLE", "Backing", "Leaf", "Vmemmap"]
+__all__ = ["HOLE", "Backing", "Extent", "Leaf", "Vmemmap"]
 
 HOLE = -1
 
@@ -36,6 +36,16 @@ class Leaf:
     frame_pfn: int
     is_readonly: bool
     entry: int
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A range of vmemmap in numbers: leaves, mapped pages and distinct frames."""
+
+    huge_leaves: int
+    base_leaves: int
+    mapped_pages: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -228,6 +238,33 @@ class Vmemmap:
             [e & fmt.readonly_mask == fmt.readonly_value for e in entries],
             [n // self._per_slot in self._huge for n in range(first, first + count)],
         )
+
+    def extent(self, spans: Iterable[tuple[int, int]]) -> Extent:
+        """Leaves and distinct frames of spans of vmemmap pages: (first, count)."""
+        frames = FrameCounts()
+        huge = base = mapped = 0
+        for first, number in self._by_slot(spans):
+            kind = self.slot_kind(first)
+            if kind == "huge":
+                # A leaf that began before this span counts there, not here.
+                huge += first % self._per_slot == 0
+                mapped += number
+                frames.add_range(self.frame(first), number)
+            elif kind == "base":
+                backing = Counter(self.backing(first, number).mapped)
+                base += sum(backing.values())
+                for frame, times in backing.items():
+                    frames.add(frame, times)
+        return Extent(huge, base, base + mapped, frames.distinct)
+
+    def _by_slot(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """The spans cut at slot borders."""
+        for start, count in spans:
+            position, end = start, start + count
+            while position < end:
+                left = self._per_slot - position % self._per_slot
+                yield position, min(end - position, left)
+                position += left
 
     def slots(self) -> Iterator[tuple[int, bool]]:
         """(first vmemmap page, is huge) of every mapped slot, by address."""

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""HugeTLB pools: what is optimised, what is not and why, what is saved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..kernel.hugetlb import Folio, Hstate
+from ..kernel.kernel import Kernel
+
+__all__ = ["OPTIMISED_FLAG", "PoolNode", "pools_by_node", "savable_pages", "why_not"]
+
+OPTIMISED_FLAG = "vmemmap_optimized"
+
+
+@dataclass
+class PoolNode:
+    """One pool on one node: the kernel's own counts and what was found.
+
+    ``reserved`` and ``overcommit`` are kept for a whole pool, not by node.
+    """
+
+    hstate: Hstate
+    node: int
+    total: int
+    free: int
+    surplus: int
+    found: int = 0
+    optimised: int = 0
+    flagged: int = 0
+    saved_pages: int = 0
+    savable_pages: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def pools_by_node(kernel: Kernel) -> Iterator[PoolNode]:
+    """Every pool on every online node, largest pages last."""
+    nodes = sorted({zone.node for zone in kernel.zones})
+    rows: dict[tuple[int, int], PoolNode] = {}
+    for hstate in sorted(kernel.hugetlb.hstates, key=lambda h: h.order):
+        for node in nodes:
+            rows[hstate.order, node] = PoolNode(
+                hstate,
+                node,
+                _of_node(hstate.total_by_node, node),
+                _of_node(hstate.free_by_node, node),
+                _of_node(hstate.surplus_by_node, node),
+            )
+    for folio in kernel.hugetlb.folios():
+        row = rows.get((folio.order, folio.node))
+        if row is None:
+            continue
+        _count(kernel, row, folio)
+    yield from rows.values()
+
+
+def _of_node(values: tuple[int, ...], node: int) -> int:
+    return values[node] if node < len(values) else 0
+
+
+def _count(kernel: Kernel, row: PoolNode, folio: Folio) -> None:
+    row.found += 1
+    row.saved_pages += folio.backing.saved_pages
+    row.flagged += bool(kernel.hugetlb.has_flag(folio, OPTIMISED_FLAG))
+    if folio.backing.is_optimised:
+        row.optimised += 1
+        return
+    reason = why_not(kernel, folio)
+    row.reasons[reason] += 1
+    row.savable_pages += savable_pages(kernel, folio, reason)
+
+
+def why_not(kernel: Kernel, folio: Folio) -> str:
+    """Why a folio is not optimised, as far as a dump can tell.
+
+    "eligible" means that nothing stands against it: it was made while the policy was
+    off, memory was short, or its vmemmap was restored.
+    """
+    g = kernel.geometry
+    if not kernel.has("hugetlb-hvo"):
+        return "no-hvo"
+    if g.vmemmap_pages(folio.order) <= kernel.kept_pages:
+        return "too-small"
+    if not g.struct_page_size_is_power_of_two:
+        return "struct-page-size"
+    if kernel.self_hosting.is_self_hosted_frame(folio.backing.head_frame):
+        return "self-hosted"
+    return "eligible"
+
+
+def savable_pages(kernel: Kernel, folio: Folio, reason: str | None = None) -> int:
+    """Vmemmap pages that optimising this folio would free."""
+    if folio.backing.is_optimised or (reason or why_not(kernel, folio)) != "eligible":
+        return 0
+    return max(0, folio.backing.pages - kernel.kept_pages)

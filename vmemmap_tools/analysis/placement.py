@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Node and zone of a section, from its struct pages where spans do not decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..kernel.kernel import Kernel
+from ..kernel.sections import Section
+from ..target.base import Fault
+
+__all__ = ["MIXED", "Placement", "place_section", "section_zone_name"]
+
+MIXED = "mixed"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """``node`` is None when unknown or more than one; ``zone`` may be "mixed"."""
+
+    node: int | None
+    zone: str | None
+
+
+def place_section(kernel: Kernel, section: Section) -> Placement:
+    """Node and zone of a section's pages, a sample from every subsection."""
+    if not section.has_mem_map:
+        return Placement(None, None)
+    g = kernel.geometry
+    start, end = section.start_pfn, section.start_pfn + g.pages_per_section
+    touching = [z for z in kernel.zones if z.spanned and z.start_pfn < end <= 1 << 64]
+    touching = [z for z in touching if z.end_pfn > start]
+    if len(touching) == 1 and touching[0].spans(start) and touching[0].spans(end - 1):
+        return Placement(touching[0].node, touching[0].name)
+    return _sample(kernel, section)
+
+
+def _sample(kernel: Kernel, section: Section) -> Placement:
+    g, pages = kernel.geometry, kernel.pages
+    places: set[tuple[int, int]] = set()
+    try:
+        valid = None if section.is_early else kernel.sections.subsection_map(section)
+    except Fault as fault:
+        kernel.missing.record(fault, "mem_section_usage")
+        valid = None
+    step = min(g.pages_per_subsection, g.pages_per_section)
+    for i in range(g.pages_per_section // step):
+        if valid is not None and not valid >> i & 1:
+            continue
+        try:
+            page = pages.page(section.start_pfn + i * step)
+        except Fault as fault:
+            kernel.missing.record(fault, "struct pages")
+            continue
+        # All zeros or all ones: never initialised (the memmap of an altmap itself).
+        if any(page.data) and not page.is_poisoned:
+            places.add((pages.node(page), pages.zone_index(page)))
+    nodes = {node for node, _ in places}
+    zones = {zone for _, zone in places}
+    return Placement(
+        nodes.pop() if len(nodes) == 1 else None,
+        MIXED if len(zones) > 1 else kernel.zone_name(zones.pop()) if zones else None,
+    )
+
+
+def section_zone_name(kernel: Kernel, section: Section) -> str | None:
+    """The zone that mem_section itself names, in kernels with such a member."""
+    word, member = section.zone_word, kernel.sections.zone_member
+    if word is None or member is None:
+        return None
+    if kernel.sections.struct[member].kind == "pointer":
+        zone = kernel.zones.at(word)
+        return zone.name if zone else (f"{word:#x}" if word else None)
+    return kernel.zone_name(word)

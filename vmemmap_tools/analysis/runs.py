@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The vmemmap as runs of equal backing, in address order.
+
+Walks compound by compound where a hugetlb folio or a device compound lies, and slot by
+slot elsewhere, so that a run never mixes two owners.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..kernel.compound import classify
+from ..kernel.kernel import Kernel
+from ..kernel.vmemmap import HOLE
+
+__all__ = ["Owner", "Run", "Runs"]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The compound page whose struct pages a run holds: "hugetlb" or "dax"."""
+
+    kind: str
+    pfn: int
+    order: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """``pages`` vmemmap pages from number ``first`` on, backed alike.
+
+    ``backing`` is "huge", "private", "page1-shared", "self-shared", "zone-shared",
+    "hole", or "shared" for sharing that nothing explains.
+    """
+
+    first: int
+    pages: int
+    backing: str
+    frames: int
+    first_frame: int | None
+    readonly: bool | None
+    owner: Owner | None
+
+    @property
+    def end(self) -> int:
+        return self.first + self.pages
+
+
+class Runs:
+    """Cuts the vmemmap of one kernel into runs."""
+
+    def __init__(self, kernel: Kernel):
+        self._kernel = kernel
+        self._vmemmap = kernel.vmemmap
+        folios = kernel.hugetlb.folios()
+        self._folios = {
+            kernel.pages.vmemmap_page(f.pfn): Owner("hugetlb", f.pfn, f.order)
+            for f in folios
+            if f.backing.pages
+        }
+        self._folio_pages = sorted(self._folios)
+        self._dax = sorted(
+            (start, end, p.vmemmap_shift)
+            for p in kernel.pgmaps
+            if kernel.geometry.vmemmap_pages(min(p.vmemmap_shift, 40))
+            for start, end in p.ranges
+        )
+        self._dax_starts = [start for start, _, _ in self._dax]
+
+    def between(self, first: int, end: int) -> Iterator[Run]:
+        """The runs of vmemmap pages ``first <= number < end``, merged where alike."""
+        pending: Run | None = None
+        for run in self._pieces(first, end):
+            merged = _merge(pending, run) if pending else None
+            if pending and not merged:
+                yield pending
+            pending = merged or run
+        if pending:
+            yield pending
+
+    def everything(self) -> Iterator[Run]:
+        """All runs from the first mapped vmemmap page to the last, holes too."""
+        slots = [first for first, _ in self._vmemmap.slots()]
+        if slots:
+            yield from self.between(slots[0], slots[-1] + self._vmemmap.pages_per_slot)
+
+    def owner(self, number: int) -> Owner | None:
+        """The compound whose struct pages lie in this vmemmap page."""
+        kernel = self._kernel
+        i = bisect_right(self._folio_pages, number) - 1
+        if i >= 0:
+            owner = self._folios[self._folio_pages[i]]
+            if number < self._folio_pages[i] + kernel.geometry.vmemmap_pages(
+                owner.order
+            ):
+                return owner
+        pfn = kernel.pages.pfn(self._vmemmap.page_va(number))
+        i = bisect_right(self._dax_starts, pfn) - 1
+        if i >= 0:
+            start, end, shift = self._dax[i]
+            head = start + (pfn - start >> shift << shift)
+            if head + (1 << shift) <= end:
+                return Owner("dax", head, shift)
+        return None
+
+    def _pieces(self, first: int, end: int) -> Iterator[Run]:
+        kernel, vmemmap = self._kernel, self._vmemmap
+        slots = [slot for slot, _ in vmemmap.slots()]
+        while first < end:
+            if vmemmap.slot_kind(first) == "hole":
+                i = bisect_right(slots, first)
+                stop = min(slots[i] if i < len(slots) else end, end)
+                yield Run(first, stop - first, "hole", 0, None, None, None)
+                first = stop
+                continue
+            owner = self.owner(first)
+            if owner is None:
+                stop = min(self._next_border(first), end)
+                yield from self._plain(first, stop)
+            else:
+                head = kernel.pages.vmemmap_page(owner.pfn)
+                pages = kernel.geometry.vmemmap_pages(owner.order)
+                stop = min(head + pages, end)
+                yield from self._owned(owner, head, pages, first, stop)
+            first = stop
+
+    def _next_border(self, first: int) -> int:
+        """End of this slot, or the next compound before it."""
+        per_slot = self._vmemmap.pages_per_slot
+        border = (first // per_slot + 1) * per_slot
+        i = bisect_right(self._folio_pages, first)
+        if i < len(self._folio_pages):
+            border = min(border, self._folio_pages[i])
+        pfn = self._kernel.pages.pfn(self._vmemmap.page_va(first))
+        i = bisect_right(self._dax_starts, pfn)
+        if i < len(self._dax_starts):
+            border = min(border, self._kernel.pages.vmemmap_page(self._dax_starts[i]))
+        return max(border, first + 1)
+
+    def _plain(self, first: int, stop: int) -> Iterator[Run]:
+        """Pages of no optimisable compound: each ought to have a frame of its own."""
+        backing = self._vmemmap.backing(first, stop - first)
+        if backing.is_huge:
+            frame = backing.frames[0]
+            yield Run(
+                first,
+                stop - first,
+                "huge",
+                stop - first,
+                frame,
+                backing.readonly[0],
+                None,
+            )
+            return
+        shared, tails = self._vmemmap.frames.shared, self._kernel.tail_frames
+        labels = [
+            "hole"
+            if f == HOLE
+            else "zone-shared"
+            if f in tails
+            else "shared"
+            if f in shared
+            else "private"
+            for f in backing.frames
+        ]
+        yield from _group(first, labels, backing.frames, backing.readonly, None)
+
+    def _owned(
+        self, owner: Owner, head: int, pages: int, first: int, stop: int
+    ) -> Iterator[Run]:
+        kernel = self._kernel
+        whole = classify(self._vmemmap, head, pages, kernel.tail_frames)
+        backing = self._vmemmap.backing(first, stop - first)
+        if backing.is_huge:
+            yield Run(
+                first,
+                stop - first,
+                "huge",
+                stop - first,
+                backing.frames[0],
+                backing.readonly[0],
+                owner,
+            )
+            return
+        counts = Counter(self._vmemmap.backing(head, pages).mapped)
+        shared = self._vmemmap.frames.shared
+        sharing = whole.layout if whole.layout.endswith("-shared") else "shared"
+        labels = [
+            "hole"
+            if f == HOLE
+            else "zone-shared"
+            if f in kernel.tail_frames
+            else sharing
+            if counts[f] > 1
+            else "shared"
+            if f in shared
+            else "private"
+            for f in backing.frames
+        ]
+        yield from _group(first, labels, backing.frames, backing.readonly, owner)
+
+
+def _group(
+    first: int,
+    labels: list[str],
+    frames: list[int],
+    readonly: list[bool],
+    owner: Owner | None,
+) -> Iterator[Run]:
+    start = 0
+    for i in range(1, len(labels) + 1):
+        if (
+            i < len(labels)
+            and labels[i] == labels[start]
+            and readonly[i] == readonly[start]
+            and (labels[i] in ("private", "hole") or frames[i] == frames[start])
+        ):
+            continue
+        is_hole = labels[start] == "hole"
+        yield Run(
+            first + start,
+            i - start,
+            labels[start],
+            0 if is_hole else len(set(frames[start:i])),
+            None if is_hole else frames[start],
+            None if is_hole else readonly[start],
+            owner,
+        )
+        start = i
+
+
+def _merge(a: Run, b: Run) -> Run | None:
+    """Two adjoining runs as one, when nobody could tell them apart."""
+    alike = (
+        a.end == b.first
+        and a.backing == b.backing
+        and a.readonly == b.readonly
+        and a.owner is None
+        and b.owner is None
+        and a.backing in ("huge", "private", "hole")
+    )
+    return (
+        replace(a, pages=a.pages + b.pages, frames=a.frames + b.frames)
+        if alike
+        else None
+    )

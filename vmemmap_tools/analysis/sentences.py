@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The words of `vmemmap page`: a verdict, then one sentence for every fact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..kernel.kernel import Kernel
+
+__all__ = ["say"]
+
+Facts = dict[str, Any]
+
+
+def say(kernel: Kernel, vmemmap_va: int | None, facts: Facts) -> tuple[str, list[str]]:
+    """(verdict, sentences) about a page; with an address in the vmemmap, about that."""
+    what = _what(facts)
+    verdict = what
+    if vmemmap_va is not None:
+        verdict = _address_verdict(kernel, vmemmap_va, facts)
+    return verdict, list(_sentences(facts, what))
+
+
+def _address_verdict(kernel: Kernel, va: int, facts: Facts) -> str:
+    """What an access to this address of the vmemmap meets."""
+    vmemmap, section = facts["vmemmap"], facts["section"]
+    if not vmemmap["mapped"]:
+        return f"{va:#x} is an unmapped hole of the vmemmap: {_hole(facts)}"
+    if not vmemmap["readonly"]:
+        shared = vmemmap["mappings"] > 1
+        return (
+            f"{va:#x} is mapped writable"
+            + (", on a frame that backs other vmemmap pages too" if shared else "")
+            + ("" if section else ", though no section is there")
+        )
+    return (
+        f"{va:#x} lies in {_readonly_page(facts)}: reading is right, a write to it "
+        "faults and is a bug of the writer"
+    )
+
+
+def _readonly_page(facts: Facts) -> str:
+    vmemmap = facts["vmemmap"]
+    owner, tail = vmemmap["owner"], vmemmap["shared_tail_of"]
+    of = f" of {_compound_name(owner)}" if owner else ""
+    if tail:
+        return (
+            f"a read-only shared tail page{of} (the tail page of order {tail['order']} "
+            f"of node {tail['node']}, zone {tail['zone']})"
+        )
+    if vmemmap["mappings"] > 1:
+        return f"a read-only shared tail page{of}"
+    return f"a read-only vmemmap page{of} that is not shared, which nothing explains"
+
+
+def _compound_name(owner: Facts) -> str:
+    kind = "hugetlb folio" if owner["kind"] == "hugetlb" else "device DAX compound"
+    return f"the {kind} of order {owner['order']} at pfn {owner['pfn']:#x}"
+
+
+def _hole(facts: Facts) -> str:
+    section = facts["section"]
+    if section is None:
+        return f"pfn {facts['pfn']:#x} has no section"
+    name = f"section {section['nr']}"
+    if "M" not in section["state"]:
+        return f"{name} has no mem_map"
+    if facts["valid"] is False:
+        return (
+            f"pfn {facts['pfn']:#x} is in a subsection of {name} that is not populated"
+        )
+    return f"{name} has a mem_map, so that this part of it ought to be mapped"
+
+
+def _what(facts: Facts) -> str:
+    """The page in one sentence."""
+    pfn, struct_page = facts["pfn"], facts["struct_page"]
+    if not facts["vmemmap"]["mapped"]:
+        return f"pfn {pfn:#x} has no struct page: {_hole(facts)}"
+    if struct_page is None:
+        return f"the struct page of pfn {pfn:#x} is not in this dump"
+    if not struct_page["initialised"]:
+        return f"the struct page of pfn {pfn:#x} was never initialised"
+    where = f"node {struct_page['node']}, zone {struct_page['zone']}"
+    compound, hugetlb = facts["compound"], facts["hugetlb"]
+    if compound is None:
+        kind = f" ({struct_page['type']})" if struct_page["type"] else ""
+        return f"pfn {pfn:#x} is a single page{kind}, {where}"
+    role = "a tail" if struct_page["is_tail"] else "the head"
+    kind = "hugetlb folio" if hugetlb else "compound page"
+    order = compound.get("order", "unknown")
+    return (
+        f"pfn {pfn:#x} is {role} of the {kind} of order {order} "
+        f"at pfn {compound['head_pfn']:#x}, {where}"
+    )
+
+
+def _sentences(facts: Facts, what: str) -> Iterator[str]:
+    yield f"{what}."
+    struct_page, section = facts["struct_page"], facts["section"]
+    if struct_page and struct_page["is_fake_head"]:
+        yield (
+            "It looks like a head but is a tail: its struct page lies on an alias of "
+            "the head's vmemmap page (a fake head)."
+        )
+    if section:
+        yield f"It belongs to section {section['nr']} (state {section['state']})."
+    if facts["hugetlb"]:
+        yield _hugetlb_sentence(facts["hugetlb"])
+    if facts["dax"]:
+        yield _dax_sentence(facts["dax"])
+    if facts["vmemmap"]["mapped"]:
+        yield from _backing_sentences(facts["vmemmap"])
+    if facts["backs"]:
+        yield _backs_sentence(facts["backs"])
+
+
+def _hugetlb_sentence(hugetlb: Facts) -> str:
+    if hugetlb["optimised"]:
+        return (
+            f"Its folio is optimised ({hugetlb['layout']}): it keeps "
+            f"{hugetlb['kept_frames']} of {hugetlb['vmemmap_pages']} vmemmap pages, "
+            f"{hugetlb['saved_bytes']} bytes are saved."
+        )
+    claim = " though it carries the flag" if hugetlb["flagged"] else ""
+    return f"Its folio is not optimised ({hugetlb['layout']}){claim}."
+
+
+def _dax_sentence(dax: Facts) -> str:
+    part = (
+        ", in the part that holds the device's own vmemmap" if dax["in_altmap"] else ""
+    )
+    return (
+        f"It is device memory ({dax['type']}) of the range {dax['start_pfn']:#x}-"
+        f"{dax['end_pfn']:#x} with vmemmap_shift {dax['vmemmap_shift']}{part}."
+    )
+
+
+def _backing_sentences(vmemmap: Facts) -> Iterator[str]:
+    may = "may not" if vmemmap["readonly"] else "may"
+    leaf = "a huge leaf" if vmemmap["leaf"] == "huge" else "a base page"
+    yield (
+        f"Its struct page lies in the vmemmap page at {vmemmap['va']}, which {leaf} "
+        f"maps to frame {vmemmap['frame_pfn']:#x} and which {may} be written."
+    )
+    others = vmemmap["mappings"] - 1
+    if others > 0:
+        pages = "page" if others == 1 else "pages"
+        yield f"That frame backs {others} other vmemmap {pages} as well."
+
+
+def _backs_sentence(backs: Facts) -> str:
+    count = backs["count"]
+    kind = "a zone's shared tail page and " if backs["shared_tail"] else ""
+    pages = "page" if count == 1 else "pages"
+    sentence = f"This physical page is {kind}part of the vmemmap: it backs {count} {pages} of it"
+    if not backs["pages"]:
+        return f"{sentence}."
+    first = backs["pages"][0]
+    return (
+        f"{sentence}, {'the first' if count > 1 else 'that'} at {first['va']} "
+        f"(struct pages of pfn {first['start_pfn']:#x}-{first['end_pfn']:#x})."
+    )

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The whole vmemmap in numbers: its size, what backs it, what is saved and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..kernel.kernel import Kernel
+from .dax import DaxRange, measure
+from .hvo import savable_pages
+
+__all__ = ["Group", "Summary"]
+
+
+@dataclass
+class Group:
+    """Compounds of one kind and order in one zone."""
+
+    node: int | None
+    zone: str | None
+    kind: str
+    order: int
+    count: int = 0
+    optimised: int = 0
+    saved_bytes: int = 0
+    savable_bytes: int = 0
+
+
+class Summary:
+    """Everything `vmemmap summary` says about a kernel."""
+
+    def __init__(self, kernel: Kernel):
+        self._kernel = kernel
+        self._page_size = kernel.geometry.page_size
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Hugetlb folios and DAX compounds by node, zone, kind and order."""
+        groups: dict[tuple[Any, ...], Group] = {}
+
+        def group(node: int | None, zone: str | None, kind: str, order: int) -> Group:
+            key = (node, zone, kind, order)
+            if key not in groups:
+                groups[key] = Group(*key)
+            return groups[key]
+
+        kernel = self._kernel
+        for folio in kernel.hugetlb.folios():
+            zone = kernel.zone_name(folio.zone_index)
+            row = group(folio.node, zone, "hugetlb", folio.order)
+            row.count += 1
+            row.optimised += folio.backing.is_optimised
+            row.saved_bytes += folio.backing.saved_pages * self._page_size
+            row.savable_bytes += savable_pages(kernel, folio) * self._page_size
+        for dax in self.dax_ranges:
+            if not dax.compounds:
+                continue
+            row = group(dax.node, dax.zone, "dax", dax.pgmap.vmemmap_shift)
+            row.count += dax.compounds
+            row.optimised += dax.optimised
+            row.saved_bytes += dax.saved_pages * self._page_size
+            row.savable_bytes += dax.savable_pages * self._page_size
+        return [
+            groups[key]
+            for key in sorted(
+                groups, key=lambda k: (k[0] is None, k[0] or 0, k[1] or "", k[2:])
+            )
+        ]
+
+    @cached_property
+    def dax_ranges(self) -> list[DaxRange]:
+        return list(measure(self._kernel))
+
+    def totals(self) -> dict[str, int | None]:
+        """The ``totals`` of the answer, in bytes, frames and leaves."""
+        kernel, page = self._kernel, self._page_size
+        vmemmap = kernel.vmemmap
+        backing = vmemmap.frames.distinct
+        saved = vmemmap.mapped_bytes - backing * page
+        hugetlb = sum(g.saved_bytes for g in self.groups if g.kind == "hugetlb")
+        dax = sum(g.saved_bytes for g in self.groups if g.kind == "dax")
+        tails = sum(1 for frame in kernel.tail_frames if frame in vmemmap.frames)
+        altmap = self.altmap_frames()
+        selfhosted = kernel.self_hosting.count_frames(kernel.sections)
+        return {
+            "sections": sum(1 for s in kernel.sections if s.is_present),
+            "mapped_bytes": vmemmap.mapped_bytes,
+            "backing_frames": backing,
+            "huge_leaves": vmemmap.huge_leaves,
+            "base_leaves": vmemmap.base_leaves,
+            "readonly_leaves": vmemmap.readonly_leaves,
+            "shared_frames": len(vmemmap.frames.shared),
+            "saved_bytes": saved,
+            "saved_hugetlb_bytes": hugetlb,
+            "saved_dax_bytes": dax,
+            "saved_other_bytes": saved - hugetlb - dax + tails * page,
+            "altmap_frames": altmap,
+            "selfhosted_frames": selfhosted,
+            "net_ram_bytes": (backing - altmap - selfhosted) * page
+            + vmemmap.page_table_bytes,
+            "savable_hugetlb_bytes": sum(
+                g.savable_bytes for g in self.groups if g.kind == "hugetlb"
+            ),
+            "savable_dax_bytes": sum(
+                g.savable_bytes for g in self.groups if g.kind == "dax"
+            ),
+            "page_table_bytes": vmemmap.page_table_bytes,
+            "shared_tail_bytes": tails * page,
+            "nr_memmap_pages": kernel.counters.runtime,
+            "nr_memmap_boot_pages": kernel.counters.boot,
+        }
+
+    def altmap_frames(self) -> int:
+        """Distinct vmemmap frames that lie on a device (``struct vmem_altmap``)."""
+        return sum(
+            self._kernel.vmemmap.frames.distinct_in(start, end)
+            for start, end in self._altmap_areas()
+        )
+
+    def _altmap_areas(self) -> Iterator[tuple[int, int]]:
+        """The areas of all altmaps, disjoint."""
+        reached = 0
+        areas = sorted(
+            (p.altmap.base_pfn, p.altmap.end_pfn)
+            for p in self._kernel.pgmaps
+            if p.altmap is not None
+        )
+        for start, end in areas:
+            if end > max(start, reached):
+                yield max(start, reached), end
+                reached = end

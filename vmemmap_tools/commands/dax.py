@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmemmap dax"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..analysis.dax import DaxRange, measure
+from ..kernel.kernel import Kernel
+from ..render import Column, Report
+from .options import node_option, optimised_option, order_option, pfn_option
+from .session import Session
+
+COLUMNS = (
+    Column("start_pfn", "START_PFN", "pfn"),
+    Column("end_pfn", "END_PFN", "pfn"),
+    Column("type", "TYPE"),
+    Column("node", "NODE", "int"),
+    Column("vmemmap_shift", "SHIFT", "int"),
+    Column("altmap.base_pfn", "ALTMAP", "pfn"),
+    Column("compounds", "COMPOUNDS", "int"),
+    Column("optimised_compounds", "OPTIMISED", "int"),
+    Column("vmemmap_pages", "PAGES", "int"),
+    Column("backing_frames", "FRAMES", "int"),
+    Column("saved_bytes", "SAVED", "bytes"),
+    Column("expected_saved_bytes", "EXPECTED", "bytes"),
+    Column("generalised_extra_bytes", "GENERALISED", "bytes"),
+)
+
+
+def _row(kernel: Kernel, dax: DaxRange) -> dict[str, Any]:
+    page, altmap = kernel.geometry.page_size, dax.pgmap.altmap
+    return {
+        "start_pfn": dax.start_pfn,
+        "end_pfn": dax.end_pfn,
+        "pgmap_va": f"{dax.pgmap.va:#x}",
+        "type": dax.pgmap.type_name,
+        "node": dax.node,
+        "zone": dax.zone,
+        "vmemmap_shift": dax.pgmap.vmemmap_shift,
+        "align_bytes": page << min(dax.pgmap.vmemmap_shift, 40),
+        "altmap": asdict(altmap) if altmap else None,
+        "compounds": dax.compounds,
+        "optimised_compounds": dax.optimised,
+        "vmemmap_pages": dax.extent.mapped_pages,
+        "backing_frames": dax.extent.frames,
+        "saved_bytes": dax.saved_pages * page,
+        "expected_saved_bytes": dax.expected_saved_pages * page,
+        "generalised_extra_bytes": dax.generalised_extra_pages * page,
+    }
+
+
+@click.command()
+@node_option
+@order_option
+@pfn_option
+@optimised_option
+@click.pass_obj
+def command(
+    session: Session,
+    node: int | None,
+    order: int | None,
+    pfn: range | None,
+    optimised: bool | None,
+) -> None:
+    """Device memory (dev_pagemap): how much of its vmemmap is shared.
+
+    EXPECTED is what this kernel ought to share: compound pages without an altmap, in
+    sections of their own. GENERALISED is what keeping one page of each compound instead
+    of two would save on top.
+    """
+    kernel = session.open_kernel()
+    ranges = list(measure(kernel))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for dax in ranges:
+            if (
+                (node is None or dax.node == node)
+                and (order is None or dax.pgmap.vmemmap_shift == order)
+                and (
+                    pfn is None
+                    or (dax.start_pfn < pfn.stop and pfn.start < dax.end_pfn)
+                )
+                and (optimised is None or bool(dax.optimised) == optimised)
+            ):
+                yield _row(kernel, dax)
+
+    def totals() -> dict[str, Any]:
+        page = kernel.geometry.page_size
+        return {
+            "ranges": len(ranges),
+            "saved_bytes": sum(d.saved_pages for d in ranges) * page,
+            "expected_saved_bytes": sum(d.expected_saved_pages for d in ranges) * page,
+        }
+
+    session.emit(
+        Report(
+            verb="dax",
+            kernel=kernel.describe(),
+            rows=rows(),
+            columns=COLUMNS,
+            totals=totals,
+            totals_columns=(
+                Column("ranges", "Ranges", "int"),
+                Column("saved_bytes", "Saved", "bytes"),
+                Column("expected_saved_bytes", "Expected", "bytes"),
+            ),
+            missing=kernel.missing.as_dict,
+            empty="no device memory with struct pages",
+        )
+    )

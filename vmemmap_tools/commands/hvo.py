@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmemmap hvo"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..analysis.hvo import OPTIMISED_FLAG, PoolNode, pools_by_node
+from ..kernel.hugetlb import Folio
+from ..kernel.kernel import Kernel
+from ..kernel.vmemmap import HOLE
+from ..render import Column, Report
+from .options import (
+    node_option,
+    optimised_option,
+    order_option,
+    pfn_option,
+    zone_option,
+)
+from .session import Session
+
+COLUMNS = (
+    Column("size_bytes", "SIZE", "bytes"),
+    Column("node", "NODE", "int"),
+    Column("total", "TOTAL", "int"),
+    Column("free", "FREE", "int"),
+    Column("reserved", "RESERVED", "int"),
+    Column("surplus", "SURPLUS", "int"),
+    Column("optimised", "OPTIMISED", "int"),
+    Column("flagged", "FLAGGED", "int"),
+    Column("unoptimised", "UNOPTIMISED", "int"),
+    Column("reason", "REASON"),
+    Column("saved_bytes", "SAVED", "bytes"),
+    Column("savable_bytes", "SAVABLE", "bytes"),
+)
+
+FOLIO_COLUMNS = (
+    Column("pfn", "PFN", "pfn"),
+    Column("order", "ORDER", "int"),
+    Column("node", "NODE", "int"),
+    Column("zone", "ZONE"),
+    Column("free", "FREE", "bool"),
+    Column("optimised", "OPTIMISED", "bool"),
+    Column("flagged", "FLAGGED", "bool"),
+    Column("layout", "LAYOUT"),
+    Column("head_frame_pfn", "HEAD FRAME", "pfn"),
+    Column("tail_frame_pfn", "TAIL FRAME", "pfn"),
+    Column("tail_readonly", "TAIL RO", "bool"),
+    Column("flags", "FLAGS"),
+)
+
+
+def _pool_row(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
+    page = kernel.geometry.page_size
+    return {
+        "order": row.hstate.order,
+        "size_bytes": page << row.hstate.order,
+        "node": row.node,
+        "total": row.total,
+        "free": row.free,
+        "reserved": row.hstate.reserved,
+        "surplus": row.surplus,
+        "overcommit": row.hstate.overcommit,
+        "found": row.found,
+        "optimised": row.optimised,
+        "flagged": row.flagged,
+        "unoptimised": row.found - row.optimised,
+        "reason": ", ".join(sorted(row.reasons)) or None,
+        "reasons": dict(row.reasons),
+        "saved_bytes": row.saved_pages * page,
+        "savable_bytes": row.savable_pages * page,
+    }
+
+
+def _folio_row(kernel: Kernel, folio: Folio) -> dict[str, Any]:
+    hugetlb, backing = kernel.hugetlb, folio.backing
+    return {
+        "pfn": folio.pfn,
+        "order": folio.order,
+        "node": folio.node,
+        "zone": kernel.zone_name(folio.zone_index),
+        "free": hugetlb.has_flag(folio, "freed"),
+        "optimised": backing.is_optimised,
+        "flagged": hugetlb.has_flag(folio, OPTIMISED_FLAG),
+        "layout": backing.layout,
+        "head_frame_pfn": None if backing.head_frame == HOLE else backing.head_frame,
+        "tail_frame_pfn": None if backing.tail_frame == HOLE else backing.tail_frame,
+        "tail_readonly": backing.tail_readonly,
+        "saved_bytes": backing.saved_pages * kernel.geometry.page_size,
+        "flags": hugetlb.flag_names(folio),
+    }
+
+
+@click.command()
+@node_option
+@zone_option
+@order_option
+@pfn_option
+@optimised_option
+@click.option("--folios", is_flag=True, help="A row for every folio instead of pools.")
+@click.pass_obj
+def command(
+    session: Session,
+    node: int | None,
+    zone: str | None,
+    order: int | None,
+    pfn: range | None,
+    optimised: bool | None,
+    folios: bool,
+) -> None:
+    """HugeTLB pools: which folios are optimised, why others are not, what is saved.
+
+    OPTIMISED counts folios whose page-table entries share frames, FLAGGED those that
+    carry the kernel's own flag. RESERVED is of the whole pool, not of the node. REASON
+    says why the others are not optimised: too-small, struct-page-size, self-hosted,
+    no-hvo (the kernel cannot), or eligible (nothing stands against it: made while the
+    policy was off or memory short, or restored).
+
+    --zone, --pfn and --optimised choose folios and need --folios.
+    """
+    if not folios and any(x is not None for x in (zone, pfn, optimised)):
+        raise click.UsageError("--zone, --pfn and --optimised need --folios")
+    kernel = session.open_kernel()
+
+    def folio_rows() -> Iterator[dict[str, Any]]:
+        for folio in kernel.hugetlb.folios():
+            row = _folio_row(kernel, folio)
+            if (
+                (node is None or folio.node == node)
+                and (zone is None or row["zone"] == zone)
+                and (order is None or folio.order == order)
+                and (pfn is None or folio.pfn in pfn)
+                and (optimised is None or row["optimised"] == optimised)
+            ):
+                yield row
+
+    def pool_rows() -> Iterator[dict[str, Any]]:
+        for row in pools_by_node(kernel):
+            if (node is None or row.node == node) and (
+                order is None or row.hstate.order == order
+            ):
+                yield _pool_row(kernel, row)
+
+    session.emit(
+        Report(
+            verb="hvo",
+            kernel=kernel.describe(),
+            rows=folio_rows() if folios else pool_rows(),
+            columns=FOLIO_COLUMNS if folios else COLUMNS,
+            totals=lambda: _totals(kernel),
+            totals_columns=TOTALS,
+            missing=kernel.missing.as_dict,
+            empty="no hugetlb folio matches" if folios else "no hugetlb pool",
+        )
+    )
+
+
+TOTALS = (
+    Column("folios", "Folios", "int"),
+    Column("optimised", "Optimised", "int"),
+    Column("saved_bytes", "Saved", "bytes"),
+    Column("policy", "Policy for new folios", "bool"),
+)
+
+
+def _totals(kernel: Kernel) -> dict[str, Any]:
+    """Totals of all pools. ``policy`` is what new folios get, None if unknown."""
+    found = kernel.hugetlb.folios()
+    policy = kernel.target.unsigned("vmemmap_optimize_enabled")
+    return {
+        "folios": len(found),
+        "optimised": sum(f.backing.is_optimised for f in found),
+        "saved_bytes": sum(f.backing.saved_pages for f in found)
+        * kernel.geometry.page_size,
+        "policy": None if policy is None else bool(policy),
+    }

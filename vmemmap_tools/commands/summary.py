@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmemmap summary"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from ..analysis.summary import Summary
+from ..render import Column, Report
+from .options import node_option, order_option, zone_option
+from .session import Session
+
+COLUMNS = (
+    Column("node", "NODE", "int"),
+    Column("zone", "ZONE"),
+    Column("kind", "KIND"),
+    Column("order", "ORDER", "int"),
+    Column("count", "COUNT", "int"),
+    Column("optimised", "OPTIMISED", "int"),
+    Column("saved_bytes", "SAVED", "bytes"),
+    Column("savable_bytes", "SAVABLE", "bytes"),
+)
+
+TOTALS = (
+    Column("sections", "Sections present", "int"),
+    Column("mapped_bytes", "Vmemmap mapped", "bytes"),
+    Column("backing_frames", "Frames behind it", "int"),
+    Column("huge_leaves", "Huge leaves", "int"),
+    Column("base_leaves", "Base-page leaves", "int"),
+    Column("readonly_leaves", "Read-only leaves", "int"),
+    Column("shared_frames", "Frames mapped more than once", "int"),
+    Column("saved_bytes", "Saved in all", "bytes"),
+    Column("saved_hugetlb_bytes", "  by HugeTLB (HVO)", "bytes"),
+    Column("saved_dax_bytes", "  by device DAX", "bytes"),
+    Column("saved_other_bytes", "  unexplained sharing", "bytes"),
+    Column("shared_tail_bytes", "  less shared tail pages", "bytes"),
+    Column("savable_hugetlb_bytes", "Still to save by HugeTLB", "bytes"),
+    Column("savable_dax_bytes", "Still to save by device DAX", "bytes"),
+    Column("altmap_frames", "Frames on devices (altmap)", "int"),
+    Column("selfhosted_frames", "Frames hosted by hot-added memory", "int"),
+    Column("page_table_bytes", "Page tables of base pages", "bytes"),
+    Column("net_ram_bytes", "System RAM it costs", "bytes"),
+    Column("nr_memmap_pages", "nr_memmap_pages", "int"),
+    Column("nr_memmap_boot_pages", "nr_memmap_boot_pages", "int"),
+)
+
+
+@click.command()
+@node_option
+@zone_option
+@order_option
+@click.option(
+    "--kind",
+    type=click.Choice(["hugetlb", "dax"]),
+    help="Only HugeTLB folios, or only device DAX compounds.",
+)
+@click.pass_obj
+def command(
+    session: Session,
+    node: int | None,
+    zone: str | None,
+    order: int | None,
+    kind: str | None,
+) -> None:
+    """Size of the vmemmap, what backs it, what is saved and what could be.
+
+    One row for every node, zone, kind and order of compound pages whose vmemmap can be
+    shared; the totals below are always those of the whole kernel.
+    """
+    kernel = session.open_kernel()
+    summary = Summary(kernel)
+    wanted = {"node": node, "zone": zone, "order": order, "kind": kind}
+    rows = (
+        row
+        for row in map(asdict, summary.groups)
+        if all(value is None or row[key] == value for key, value in wanted.items())
+    )
+    session.emit(
+        Report(
+            verb="summary",
+            kernel=kernel.describe(),
+            rows=rows,
+            columns=COLUMNS,
+            totals=summary.totals,
+            totals_columns=TOTALS,
+            missing=kernel.missing.as_dict,
+            empty="no hugetlb folios and no device DAX compounds",
+        )
+    )

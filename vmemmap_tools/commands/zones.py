@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmemmap zones"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..kernel.kernel import Kernel
+from ..kernel.zones import Zone
+from ..render import Column, Report
+from .options import node_option, zone_option
+from .session import Session
+
+COLUMNS = (
+    Column("node", "NODE", "int"),
+    Column("zone", "ZONE"),
+    Column("start_pfn", "START_PFN", "pfn"),
+    Column("spanned", "SPANNED", "int"),
+    Column("present", "PRESENT", "int"),
+    Column("managed", "MANAGED", "int"),
+    Column("tails.order", "TAIL ORDER", "int"),
+    Column("tails.page_va", "TAIL PAGE"),
+    Column("tails.pfn", "TAIL PFN", "pfn"),
+    Column("tails.mapped_by", "MAPPED BY", "int"),
+)
+
+
+def _row(kernel: Kernel, zone: Zone) -> dict[str, Any]:
+    frames = kernel.vmemmap.frames
+    return {
+        "node": zone.node,
+        "zone": zone.name,
+        "start_pfn": zone.start_pfn,
+        "spanned": zone.spanned,
+        "present": zone.present,
+        "managed": zone.managed,
+        "tails": [
+            {
+                "order": tail.order,
+                "page_va": f"{tail.page_va:#x}",
+                "pfn": kernel.pages.pfn(tail.page_va),
+                "mapped_by": frames.mappings(kernel.pages.pfn(tail.page_va)),
+            }
+            for tail in zone.tails
+        ],
+    }
+
+
+@click.command()
+@node_option
+@zone_option
+@click.option("--all", "everything", is_flag=True, help="Zones without pages as well.")
+@click.pass_obj
+def command(
+    session: Session, node: int | None, zone: str | None, everything: bool
+) -> None:
+    """Zones and the shared tail pages they hold.
+
+    A shared tail page (kernel 7.1 and later) stands behind the tails of every optimised
+    folio of one order in its zone. MAPPED BY counts the page-table entries that lead to
+    its frame.
+    """
+    kernel = session.open_kernel()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for found in kernel.zones:
+            if (
+                (everything or found.spanned)
+                and (node is None or found.node == node)
+                and (zone is None or found.name == zone)
+            ):
+                yield _row(kernel, found)
+
+    session.emit(
+        Report(
+            verb="zones",
+            kernel=kernel.describe(),
+            rows=rows(),
+            columns=COLUMNS,
+            totals=lambda: {"shared_tail_pages": len(kernel.tail_frames)},
+            missing=kernel.missing.as_dict,
+            empty="no zone matches",
+        )
+    )

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Vmemmap that does not cost system RAM: hosted by hot-added memory or by a device.
+
+Self-hosted vmemmap lies in the memory block it describes (memmap_on_memory,
+``mm/memory_hotplug.c``); an altmap puts it on the device (``struct vmem_altmap``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..target.base import Fault
+from .memory import Memory
+from .pages import Pages
+from .sections import Section, Sections
+from .vmemmap import HOLE, Vmemmap
+
+__all__ = ["SelfHosting"]
+
+SELF_HOSTED = "PG_vmemmap_self_hosted"
+
+
+class SelfHosting:
+    """Which vmemmap frames are part of the memory block that they describe."""
+
+    def __init__(
+        self, memory: Memory, sections: Sections, pages: Pages, vmemmap: Vmemmap
+    ):
+        self._memory = memory
+        self._sections = sections
+        self._pages = pages
+        self._vmemmap = vmemmap
+
+    def is_self_hosted(self, section: Section) -> bool:
+        """Whether a section's vmemmap begins in self-hosted memory."""
+        if section.is_early or not section.has_mem_map:
+            return False
+        first = self._pages.vmemmap_page(section.start_pfn)
+        return self.is_self_hosted_frame(self._vmemmap.frame(first))
+
+    def is_self_hosted_frame(self, frame: int) -> bool:
+        """PG_vmemmap_self_hosted of a vmemmap frame; it means nothing elsewhere."""
+        host = None if frame == HOLE else self._sections.of_pfn(frame)
+        if host is None or host.is_early or not host.has_mem_map:
+            return False
+        try:
+            page = self._pages.page(frame)
+        except Fault as fault:
+            self._memory.missing.record(fault, "struct pages of vmemmap frames")
+            return False
+        return not page.is_poisoned and self._pages.has_flag(page, SELF_HOSTED)
+
+    def count_frames(self, sections: Iterable[Section]) -> int:
+        """Distinct self-hosted vmemmap frames of these sections."""
+        geometry = self._pages.geometry
+        found: set[int] = set()
+        for section in sections:
+            if not self.is_self_hosted(section):
+                continue
+            first = self._pages.vmemmap_page(section.start_pfn)
+            count = geometry.pages_per_section // geometry.struct_pages_per_page
+            for frame in set(self._vmemmap.backing(first, count).mapped):
+                if self.is_self_hosted_frame(frame):
+                    found.add(frame)
+        return len(found)
