@@ -154,7 +154,10 @@ def _backs_sentence(backs: Facts) -> str:
     count = backs["count"]
     kind = "a zone's shared tail page and " if backs["shared_tail"] else ""
     pages = "page" if count == 1 else "pages"
-    sentence = f"This physical page is {kind}part of the vmemmap: it backs {count} {pages} of it"
+    sentence = (
+        f"This physical page is {kind}part of the vmemmap: "
+        f"it backs {count} {pages} of it"
+    )
     if not backs["pages"]:
         return f"{sentence}."
     first = backs["pages"][0]

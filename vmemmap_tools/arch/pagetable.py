@@ -39,8 +39,8 @@ class PageTableFormat:
     """A page-table format, as numbers.
 
     Level 1 is the last one (PTE); ``names[level - 1]`` names it, but the root is
-    always the last name, since levels that are folded away lie below it. ``*_mask``/``*_value``
-    pairs are read as ``entry & mask == value``.
+    always the last name, since levels that are folded away lie below it.
+    ``*_mask``/``*_value`` pairs are read as ``entry & mask == value``.
 
     A level-1 entry is a leaf if present; an upper one if it also matches ``huge_*`` and
     its level is at most ``huge_max_level``.
