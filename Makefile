@@ -21,6 +21,9 @@ test: $(VENV)/.installed
 test-real: $(VENV)/.installed
 	$(BIN)/pytest tests/real
 
+bench: $(VENV)/.installed
+	$(BIN)/python -m tests.bench
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How often each frame is mapped: distinct frames and shared ones, in bounded memory.
 
-A terabyte of base-page vmemmap has four million entries. Frames seen are bits, 4096 to
-an integer; only frames that are mapped more than once get a counter of their own.
+A terabyte of base-page vmemmap has four million entries. Frames seen are bits, in
+chunks that exist only where frames do (32 MiB per TiB of RAM at the very most); only
+frames that are mapped more than once get a counter of their own.
 Imports the standard library only.
 """
 
@@ -12,61 +13,73 @@ from collections.abc import Iterable
 
 __all__ = ["FrameCounts"]
 
-CHUNK_SHIFT = 12
+CHUNK_SHIFT = 15
 CHUNK = 1 << CHUNK_SHIFT
+CHUNK_BYTES = CHUNK // 8
 
 
 class FrameCounts:
     """Counts mappings per frame. ``shared`` holds {pfn: mappings}, for two and more."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
+        self._seen: dict[int, bytearray] = {}
         self.distinct = 0
         self.shared: dict[int, int] = {}
-
-    def add(self, pfn: int, mappings: int = 1) -> None:
-        """One frame, mapped this many times more."""
-        chunk, bit = pfn >> CHUNK_SHIFT, 1 << (pfn & CHUNK - 1)
-        seen = self._seen.get(chunk, 0)
-        if seen & bit:
-            self.shared[pfn] = self.shared.get(pfn, 1) + mappings
-            return
-        self._seen[chunk] = seen | bit
-        self.distinct += 1
-        if mappings > 1:
-            self.shared[pfn] = mappings
 
     def add_each(self, pfns: Iterable[int]) -> None:
         """Frames that are mapped once more each."""
         seen, shared = self._seen, self.shared
         fresh = 0
         for pfn in pfns:
-            chunk, bit = pfn >> CHUNK_SHIFT, 1 << (pfn & CHUNK - 1)
-            bits = seen.get(chunk, 0)
-            if bits & bit:
+            try:
+                chunk = seen[pfn >> CHUNK_SHIFT]
+            except KeyError:
+                chunk = seen[pfn >> CHUNK_SHIFT] = bytearray(CHUNK_BYTES)
+            index = pfn >> 3 & CHUNK_BYTES - 1
+            bit = 1 << (pfn & 7)
+            byte = chunk[index]
+            if byte & bit:
                 shared[pfn] = shared.get(pfn, 1) + 1
             else:
-                seen[chunk] = bits | bit
+                chunk[index] = byte | bit
                 fresh += 1
         self.distinct += fresh
+
+    def add_times(self, counts: Iterable[tuple[int, int]]) -> None:
+        """(pfn, mappings): frames that are mapped so many times more."""
+        shared = self.shared
+        fresh = []
+        for pfn, mappings in counts:
+            if pfn in shared:
+                shared[pfn] += mappings
+            elif pfn in self:
+                shared[pfn] = 1 + mappings
+            else:
+                fresh.append(pfn)
+                if mappings > 1:
+                    shared[pfn] = mappings
+        self.add_each(fresh)
 
     def add_range(self, pfn: int, count: int) -> None:
         """``count`` adjoining frames, mapped once more each."""
         end = pfn + count
         while pfn < end:
-            chunk, first = pfn >> CHUNK_SHIFT, pfn & CHUNK - 1
-            number = min(end - pfn, CHUNK - first)
-            bits = (1 << number) - 1 << first
-            seen = self._seen.get(chunk, 0)
-            if seen & bits:
-                self.add_each(range(pfn, pfn + number))
-            else:
-                self._seen[chunk] = seen | bits
+            chunk, first, number = self._piece(pfn, end)
+            whole_bytes = not (first | number) & 7
+            part = slice(first >> 3, first + number >> 3)
+            if whole_bytes and not any(chunk[part]):
+                chunk[part] = b"\xff" * (number >> 3)
                 self.distinct += number
+            else:
+                self.add_each(range(pfn, pfn + number))
             pfn += number
 
     def __contains__(self, pfn: int) -> bool:
-        return bool(self._seen.get(pfn >> CHUNK_SHIFT, 0) >> (pfn & CHUNK - 1) & 1)
+        chunk = self._seen.get(pfn >> CHUNK_SHIFT)
+        return (
+            chunk is not None
+            and chunk[pfn >> 3 & CHUNK_BYTES - 1] >> (pfn & 7) & 1 == 1
+        )
 
     def mappings(self, pfn: int) -> int:
         """How many vmemmap pages this frame backs."""
@@ -75,10 +88,16 @@ class FrameCounts:
     def distinct_in(self, start_pfn: int, end_pfn: int) -> int:
         """Distinct mapped frames with ``start_pfn <= pfn < end_pfn``."""
         count = 0
-        while start_pfn < end_pfn:
-            chunk, first = start_pfn >> CHUNK_SHIFT, start_pfn & CHUNK - 1
-            number = min(end_pfn - start_pfn, CHUNK - first)
-            bits = self._seen.get(chunk, 0) >> first & (1 << number) - 1
-            count += bin(bits).count("1")
-            start_pfn += number
+        for index, chunk in self._seen.items():
+            first = max(start_pfn - index * CHUNK, 0)
+            end = min(end_pfn - index * CHUNK, CHUNK)
+            if first < end:
+                bits = int.from_bytes(chunk, "little") >> first
+                count += bin(bits & (1 << end - first) - 1).count("1")
         return count
+
+    def _piece(self, pfn: int, end: int) -> tuple[bytearray, int, int]:
+        """The chunk of a frame, its place there, and how many up to ``end`` fit."""
+        chunk = self._seen.setdefault(pfn >> CHUNK_SHIFT, bytearray(CHUNK_BYTES))
+        first = pfn & CHUNK - 1
+        return chunk, first, min(end - pfn, CHUNK - first)

@@ -20,6 +20,7 @@ from ..arch.pagetable import AbsentTable, HugeLeaf, LeafTable, PageTable
 from ..target.base import Fault
 from .frames import FrameCounts
 from .layout import Geometry
+from .leaf_tables import adjoining_frames, count_entries
 from .memory import Missing
 
 __all__ = ["HOLE", "Backing", "Extent", "Leaf", "Vmemmap"]
@@ -85,6 +86,7 @@ class Vmemmap:
         self._page_shift = geometry.page_shift
         self._per_slot = self._format.entries
         self._slot_shift = self._format.shift(2)
+        self._folio_pages = geometry.vmemmap_pages(geometry.arch.huge_page_order)
         self._tables: dict[int, array[int]] = {}
         self._huge: dict[int, int] = {}
         self.frames = FrameCounts()
@@ -112,36 +114,23 @@ class Vmemmap:
         table = item.entries
         self._tables[item.va - self.start_va >> self._slot_shift] = table
         self.leaf_tables += 1
-        fmt = self._format
-        present, mask, shift = fmt.present_mask, fmt.address_mask, self._page_shift
-        distinct = set(table)
-        if len(distinct) == len(table):
-            entries = [e for e in table if e & present]
-            frames = [(e & mask) >> shift for e in entries]
-            self.base_leaves += len(entries)
-            ro_bits = {e & fmt.readonly_mask for e in entries}
-            if len(ro_bits) > 1 or fmt.readonly_value in ro_bits:
-                self.readonly_leaves += sum(map(fmt.is_readonly, entries))
-            self._add_private(frames)
+        fmt, shift = self._format, self._page_shift
+        first = table[0]
+        if first & fmt.present_mask and adjoining_frames(table, 1 << shift):
+            self.base_leaves += len(table)
+            self.readonly_leaves += len(table) * fmt.is_readonly(first)
+            self.frames.add_range((first & fmt.address_mask) >> shift, len(table))
             return
-        for entry, count in Counter(table).items():
-            if entry & present:
-                self.base_leaves += count
-                if entry & fmt.readonly_mask == fmt.readonly_value:
-                    self.readonly_leaves += count
-                self.frames.add((entry & mask) >> shift, count)
-
-    def _add_private(self, frames: list[int]) -> None:
-        """Entries that all differ: mostly one run of adjoining frames."""
-        first = frames[0] if frames else 0
-        if (
-            frames
-            and frames[-1] - first == len(frames) - 1
-            and (frames == list(range(first, first + len(frames))))
-        ):
-            self.frames.add_range(first, len(frames))
-        else:
-            self.frames.add_each(frames)
+        once, often = count_entries(table, self._folio_pages)
+        present, ro_mask, ro = fmt.present_mask, fmt.readonly_mask, fmt.readonly_value
+        mask = fmt.address_mask
+        single = [e for e in once if e & present]
+        repeated = [(e, n) for e, n in often.items() if e & present]
+        self.base_leaves += len(single) + sum(n for _, n in repeated)
+        self.readonly_leaves += sum(e & ro_mask == ro for e in single)
+        self.readonly_leaves += sum(n for e, n in repeated if e & ro_mask == ro)
+        self.frames.add_each([(e & mask) >> shift for e in single])
+        self.frames.add_times([((e & mask) >> shift, n) for e, n in repeated])
 
     def _add_huge(self, item: HugeLeaf) -> None:
         """Larger leaves than a slot are kept as the slots they cover."""
@@ -253,8 +242,7 @@ class Vmemmap:
             elif kind == "base":
                 backing = Counter(self.backing(first, number).mapped)
                 base += sum(backing.values())
-                for frame, times in backing.items():
-                    frames.add(frame, times)
+                frames.add_times(backing.items())
         return Extent(huge, base, base + mapped, frames.distinct)
 
     def _by_slot(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
