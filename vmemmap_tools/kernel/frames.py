@@ -27,7 +27,7 @@ class FrameCounts:
         self.shared: dict[int, int] = {}
 
     def add_each(self, pfns: Iterable[int]) -> None:
-        """Frames that are mapped once more each."""
+        """Frames that are mapped once more each: `add_times` without the times."""
         seen, shared = self._seen, self.shared
         fresh = 0
         for pfn in pfns:
@@ -47,18 +47,24 @@ class FrameCounts:
 
     def add_times(self, counts: Iterable[tuple[int, int]]) -> None:
         """(pfn, mappings): frames that are mapped so many times more."""
-        shared = self.shared
-        fresh = []
+        seen, shared = self._seen, self.shared
+        fresh = 0
         for pfn, mappings in counts:
-            if pfn in shared:
-                shared[pfn] += mappings
-            elif pfn in self:
-                shared[pfn] = 1 + mappings
+            try:
+                chunk = seen[pfn >> CHUNK_SHIFT]
+            except KeyError:
+                chunk = seen[pfn >> CHUNK_SHIFT] = bytearray(CHUNK_BYTES)
+            index = pfn >> 3 & CHUNK_BYTES - 1
+            bit = 1 << (pfn & 7)
+            byte = chunk[index]
+            if byte & bit:
+                shared[pfn] = shared.get(pfn, 1) + mappings
             else:
-                fresh.append(pfn)
+                chunk[index] = byte | bit
+                fresh += 1
                 if mappings > 1:
                     shared[pfn] = mappings
-        self.add_each(fresh)
+        self.distinct += fresh
 
     def add_range(self, pfn: int, count: int) -> None:
         """``count`` adjoining frames, mapped once more each."""

@@ -59,6 +59,8 @@ def count_entries(
         if all(table[i::folio_pages] == tails for i in range(2, folio_pages)):
             times = folio_pages - 1
             return table[::folio_pages], {e: n * times for e, n in _count(tails)}
+    if len(set(table)) == len(table):
+        return table, {}
     return (), dict(_count(table))
 
 

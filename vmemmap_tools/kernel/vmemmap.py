@@ -126,9 +126,9 @@ class Vmemmap:
         mask = fmt.address_mask
         single = [e for e in once if e & present]
         repeated = [(e, n) for e, n in often.items() if e & present]
-        self.base_leaves += len(single) + sum(n for _, n in repeated)
-        self.readonly_leaves += sum(e & ro_mask == ro for e in single)
-        self.readonly_leaves += sum(n for e, n in repeated if e & ro_mask == ro)
+        self.base_leaves += len(single) + sum([n for _, n in repeated])
+        self.readonly_leaves += [e & ro_mask for e in single].count(ro)
+        self.readonly_leaves += sum([n for e, n in repeated if e & ro_mask == ro])
         self.frames.add_each([(e & mask) >> shift for e in single])
         self.frames.add_times([((e & mask) >> shift, n) for e, n in repeated])
 
