@@ -228,7 +228,7 @@ def _vmemmap_page(
     kernel: Kernel, pfn: int, facts: dict[str, Any]
 ) -> dict[str, Any] | None:
     """The vmemmap page that holds the struct page, and the frame behind it."""
-    vmemmap, tails = kernel.vmemmap, kernel.tail_frames
+    vmemmap = kernel.vmemmap
     number = kernel.pages.vmemmap_page(pfn)
     frame = vmemmap.frame(number)
     found: dict[str, Any] = {
@@ -238,16 +238,13 @@ def _vmemmap_page(
     if frame == HOLE:
         return {**found, "mapped": False}
     owner = _owner(facts)
-    tail = tails.get(frame)
     return {
         **found,
         "mapped": True,
         "frame_pfn": frame,
         "readonly": vmemmap.is_readonly(number),
         "mappings": vmemmap.frames.mappings(frame),
-        "shared_tail_of": None
-        if tail is None
-        else {"node": tail[0], "zone": kernel.zone_name(tail[1]), "order": tail[2]},
+        "shared_tail_of": _shared_tail(kernel, frame),
         "owner": None
         if owner is None
         else {"kind": owner.kind, "pfn": owner.pfn, "order": owner.order},
@@ -255,6 +252,15 @@ def _vmemmap_page(
         if owner is None
         else number - kernel.pages.vmemmap_page(owner.pfn),
     }
+
+
+def _shared_tail(kernel: Kernel, frame: int) -> dict[str, Any] | None:
+    """The zone and order whose shared tail page lies on this frame."""
+    found = kernel.tail_frames.get(frame)
+    if found is None:
+        return None
+    node, zone_index, order = found
+    return {"node": node, "zone": kernel.zone_name(zone_index), "order": order}
 
 
 def _owner(facts: dict[str, Any]) -> Owner | None:
@@ -278,7 +284,7 @@ def _backs(kernel: Kernel, pfn: int) -> dict[str, Any] | None:
     return {
         "count": count,
         "pages": list(islice(_backed_pages(kernel, pfn), LISTED_PAGES)),
-        "shared_tail": pfn in kernel.tail_frames,
+        "shared_tail_of": _shared_tail(kernel, pfn),
     }
 
 

@@ -16,9 +16,12 @@ Facts = dict[str, Any]
 def say(kernel: Kernel, vmemmap_va: int | None, facts: Facts) -> tuple[str, list[str]]:
     """(verdict, sentences) about a page; with an address in the vmemmap, about that."""
     what = _what(facts)
-    verdict = what
     if vmemmap_va is not None:
         verdict = _address_verdict(kernel, vmemmap_va, facts)
+    elif facts["backs"]:
+        verdict = f"{what}; {_backs(facts['backs'])}"
+    else:
+        verdict = what
     return verdict, list(_sentences(facts, what))
 
 
@@ -150,18 +153,25 @@ def _backing_sentences(vmemmap: Facts) -> Iterator[str]:
         yield f"That frame backs {others} other vmemmap {pages} as well."
 
 
-def _backs_sentence(backs: Facts) -> str:
-    count = backs["count"]
-    kind = "a zone's shared tail page and " if backs["shared_tail"] else ""
+def _backs(backs: Facts) -> str:
+    """What part of the vmemmap a physical page is."""
+    count, tail = backs["count"], backs["shared_tail_of"]
     pages = "page" if count == 1 else "pages"
-    sentence = (
-        f"This physical page is {kind}part of the vmemmap: "
-        f"it backs {count} {pages} of it"
+    role = (
+        f"the shared tail page of order {tail['order']} of node {tail['node']}, "
+        f"zone {tail['zone']}"
+        if tail
+        else "part of the vmemmap"
     )
+    return f"it is {role} and backs {count} vmemmap {pages}"
+
+
+def _backs_sentence(backs: Facts) -> str:
+    sentence = f"As a physical page {_backs(backs)}"
     if not backs["pages"]:
         return f"{sentence}."
     first = backs["pages"][0]
     return (
-        f"{sentence}, {'the first' if count > 1 else 'that'} at {first['va']} "
+        f"{sentence}, {'the first' if backs['count'] > 1 else 'that'} at {first['va']} "
         f"(struct pages of pfn {first['start_pfn']:#x}-{first['end_pfn']:#x})."
     )
