@@ -46,6 +46,7 @@ FORMAT = PageTableFormat(
         (9, "SOFTW1"),
         (10, "SOFTW2"),
         (11, "SOFTW3"),
+        (12, ""),  # an address bit, but in huge leaves
         (58, "SAVED_DIRTY"),
         (63, "NX"),
     ),
