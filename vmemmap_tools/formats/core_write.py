@@ -37,7 +37,7 @@ NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
 MAX_LOADS = 65533
 """Program headers that e_phnum can count, less the note's."""
 PAGE = 4096
-HOLE_BLOCK = 64 << 10
+HOLE_BLOCK = 4 << 10
 SHARED_SIZE = 64 << 10
 """Smallest piece worth a program header of its own when it comes again."""
 ZERO_RUN = 1 << 30

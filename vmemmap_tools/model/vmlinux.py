@@ -91,10 +91,11 @@ def _loaded(image: Image) -> Iterator[Section]:
         name, flags = CLASSES[letter]
         used[name] = number = used.get(name, 0) + 1
         unique = name if number == 1 else f"{name}.{number}"
+        # crash takes a file whose .text has no bytes for one of debug info alone.
+        data = bytes(end - start) if letter == "x" else None
         if letter == "r":
-            yield Section(unique, start, _banner(image), flags=flags)
-        else:
-            yield Section(unique, start, None, end - start, flags)
+            data = _banner(image)
+        yield Section(unique, start, data, end - start, flags)
 
 
 def _class(image: Image, name: str) -> str:
