@@ -16,6 +16,9 @@ __all__ = ["X86_64"]
 KERNEL_MAP = 0xFFFFFFFF80000000
 """``__START_KERNEL_map``: the kernel image is linked here, at ``phys_base``."""
 
+FIXED_VMEMMAP = 0xFFFFEA0000000000
+"""``__VMEMMAP_BASE_L4``"""
+
 VMEMMAP_BYTES = {4: 1 << 40, 5: 1 << 49}
 MASK_64 = (1 << 64) - 1
 
@@ -100,9 +103,13 @@ def _vmemmap_window(facts: KernelFacts, levels: int) -> Fact[tuple[int, int]] | 
         start, source = int(text, 16), "VMCOREINFO SYMBOL(vmemmap)"
     else:
         value = facts.unsigned("vmemmap_base")
-        if value is None:
+        if value is not None:
+            start, source = value, "variable vmemmap_base"
+        elif levels == 4 and facts.symbol("vmemmap_base") is None:
+            # Without CONFIG_DYNAMIC_MEMORY_LAYOUT the base is a constant.
+            start, source = FIXED_VMEMMAP, "the fixed base: no variable vmemmap_base"
+        else:
             return None
-        start, source = value, "variable vmemmap_base"
     return Fact((start, start + VMEMMAP_BYTES[levels]), source)
 
 

@@ -120,11 +120,12 @@ class Pgmaps:
 
     def _ranges(self, record: Record) -> Iterator[tuple[int, int]]:
         """The physical ranges; a struct range has an inclusive end."""
-        if self._range is None:
+        member = record.struct.first("range", "ranges")
+        if self._range is None or member is None:
             return
         shift = self._geometry.page_shift
         count = min(record.get("nr_range") or 1, MAX_RANGES)
-        first = record.address_of("range" if "range" in record else "ranges")
+        first = record.address_of(member)
         for i in range(count):
             entry = self._memory.record(self._range, first + i * self._range.size)
             yield entry["start"] >> shift, entry["end"] + 1 >> shift
