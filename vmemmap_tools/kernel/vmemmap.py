@@ -109,6 +109,9 @@ class Vmemmap:
                 self.absent.append(item)
                 if isinstance(item.error, Fault):
                     missing.record(item.error, "vmemmap page tables")
+                else:
+                    fault = Fault(item.pa, 8 * self._per_slot, "io", physical=True)
+                    missing.record(fault, "vmemmap page tables linked twice")
 
     def _add_table(self, item: LeafTable) -> None:
         table = item.entries
