@@ -55,12 +55,13 @@ def classify(
     entries = vmemmap.entries(first, pages)
     fmt = vmemmap.geometry.table_format
     mask, shift = fmt.address_mask, fmt.page_shift
-    distinct = {(e & mask) >> shift for e in set(entries) if e & fmt.present_mask}
+    values = set(entries)
+    present = [e for e in values if e & fmt.present_mask]
+    distinct = {(e & mask) >> shift for e in present}
     if not distinct:
         return CompoundBacking("hole", pages, 0, 0, HOLE, HOLE, None)
-    mapped = (
-        pages if 0 not in entries else sum(1 for e in entries if e & fmt.present_mask)
-    )
+    is_whole = len(present) == len(values)
+    mapped = pages if is_whole else sum(bool(e & fmt.present_mask) for e in entries)
     kept = sum(1 for frame in distinct if frame not in zone_tails)
     head = (entries[0] & mask) >> shift if entries[0] & fmt.present_mask else HOLE
     if len(distinct) == pages:
