@@ -31,7 +31,7 @@ TABLES = st.one_of(
     ),
     st.builds(lambda head, tail: [head] + [tail] * (SLOT - 1), ENTRY, ENTRY),
     st.builds(
-        lambda group, last: (group * SLOT)[: SLOT - 1] + [last],
+        lambda group, last: [*(group * SLOT)[: SLOT - 1], last],
         st.lists(ENTRY, min_size=1, max_size=16),
         ENTRY,
     ),
