@@ -309,34 +309,27 @@ class Books:
     def _folios(self) -> list[dict[str, Any]]:
         """Runs of neighbouring folios in the same state."""
         machine = self._machine
-        rows: list[dict[str, Any]] = []
-        orders = [h.order for h in machine.hugetlb.hstates]
-        for row in machine.hugetlb.table:
-            order = orders[int(row["hstate"])]
-            pfn = int(row["pfn"])
-            entry = {
-                "head_pfn": pfn,
-                "count": 1,
-                "order": order,
+        table = machine.hugetlb.table
+        if not len(table):
+            return []
+        orders = np.array([h.order for h in machine.hugetlb.hstates])[table["hstate"]]
+        same = table["pfn"][1:] == table["pfn"][:-1] + (1 << orders[:-1])
+        for column in ("hstate", "node", "optimised", "surplus", "list"):
+            same &= table[column][1:] == table[column][:-1]
+        starts = np.concatenate(([0], np.nonzero(~same)[0] + 1))
+        counts = np.diff(np.concatenate((starts, [len(table)])))
+        return [
+            {
+                "head_pfn": int(row["pfn"]),
+                "count": int(count),
+                "order": int(order),
                 "node": int(row["node"]),
                 "optimised": bool(row["optimised"]),
                 "surplus": bool(row["surplus"]),
                 "list": _LISTS[int(row["list"])],
             }
-            last = rows[-1] if rows else None
-            if (
-                last is not None
-                and last["head_pfn"] + (last["count"] << last["order"]) == pfn
-                and all(
-                    last[k] == v
-                    for k, v in entry.items()
-                    if k not in ("head_pfn", "count")
-                )
-            ):
-                last["count"] += 1
-            else:
-                rows.append(entry)
-        return rows
+            for row, order, count in zip(table[starts], orders[starts], counts)
+        ]
 
     def _pgmaps(self) -> list[dict[str, Any]]:
         machine = self._machine

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Named, seeded, composable corruptions, each imitating a kernel bug.
+
+``apply(image, ["tail-writable", "counter-drift"], seed=1)`` plants them in a finished
+image. `FAULTS` describes all of them.
+"""
+
+from __future__ import annotations
+
+from vmemmap_tools.model.faults.registry import (
+    FAULTS,
+    Fault,
+    NotApplicable,
+    Planted,
+    apply,
+)
+
+__all__ = ["FAULTS", "Fault", "NotApplicable", "Planted", "apply"]
