@@ -122,13 +122,14 @@ class Machine:
                 target.record("mem_section", table + nr * size, **values)
             target.vmcoreinfo.pop("SYMBOL(mem_section)", None)
         else:
-            self._write_roots(highest, PAGE // size)
+            self._write_roots(PAGE // size)
         target.define_int("__highest_present_section_nr", highest)
 
-    def _write_roots(self, highest: int, per_root: int) -> None:
+    def _write_roots(self, per_root: int) -> None:
         """Roots of whole pages; SYMBOL(mem_section) is the value of the pointer."""
         target, size = self.target, self.target.structs["mem_section"].size
-        roots = target.allocate(8 * (highest // per_root + 1), PAGE)
+        bits = int(target.vmcoreinfo["NUMBER(MAX_PHYSMEM_BITS)"])
+        roots = target.allocate(8 * -(-(1 << bits - 27) // per_root), PAGE)
         made: dict[int, int] = {}
         for nr, values in self.sections.items():
             root, slot = divmod(nr, per_root)
