@@ -20,6 +20,7 @@ __all__ = [
     "EM_RISCV",
     "EM_X86_64",
     "ET_CORE",
+    "ET_REL",
     "NO_ADDRESS",
     "Elf",
     "ElfError",
@@ -30,7 +31,7 @@ __all__ = [
     "SegmentMap",
 ]
 
-ET_EXEC, ET_DYN, ET_CORE = 2, 3, 4
+ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 EM_X86_64, EM_AARCH64, EM_RISCV = 62, 183, 243
 PT_LOAD, PT_NOTE = 1, 4
 SHT_NOTE, SHT_NOBITS = 7, 8

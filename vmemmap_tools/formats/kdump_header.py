@@ -43,8 +43,10 @@ class KdumpHeader:
         """Parse block 0. Raises `KdumpError`."""
         file.seek(0)
         data = file.read(464)
-        if data[:8] != SIGNATURE or len(data) < 464:
+        if data[:8] != SIGNATURE:
             raise KdumpError("not a kdump-compressed dump")
+        if len(data) < 464:
+            raise KdumpError("truncated within the kdump header; copy it again")
         (version,) = struct.unpack_from("<i", data, 8)
         names = (
             data[12 + UTSNAME_BYTES * i : 12 + UTSNAME_BYTES * (i + 1)]
@@ -77,5 +79,7 @@ class KdumpHeader:
         if last + DESCRIPTOR.size > size:
             return last + DESCRIPTOR.size - size
         file.seek(last)
+        offset: int
+        length: int
         offset, length, _, _ = DESCRIPTOR.unpack(file.read(DESCRIPTOR.size))
         return max(0, offset + length - size)

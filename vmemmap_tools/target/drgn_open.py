@@ -8,6 +8,7 @@ do. Known obstacles of drgn and libkdumpfile are gone around here and nowhere el
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -16,20 +17,24 @@ from pathlib import Path
 
 import drgn
 
-from ..formats.elf import ET_CORE, Elf, ElfError, SegmentMap
+from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError, SegmentMap
 from ..formats.kdump_header import (
     FLATTENED_SIGNATURE,
     SIGNATURE,
     KdumpError,
     KdumpHeader,
 )
-from .base import TargetError
+from .base import Fault, TargetError
 from .drgn import DrgnTarget
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = ["open_dump", "open_live", "open_qemu"]
 
 KCORE = "/proc/kcore"
+
+# drgn warns through logging, by default on standard error. What matters of it is said
+# by the errors here; whoever wants the rest gives that logger a handler.
+logging.getLogger("drgn").addHandler(logging.NullHandler())
 
 NO_VMCOREINFO = (
     "{path} has no VMCOREINFO note: give its text with --vmcoreinfo FILE "
@@ -63,16 +68,16 @@ def open_dump(
     if not dump.has_vmcoreinfo and vmcoreinfo is None:
         raise TargetError(NO_VMCOREINFO.format(path=core))
     prog = _open_program(core, vmcoreinfo)
-    release = None
-    if dump.kind == "kdump" and vmcoreinfo is None:
-        info = VmcoreInfo(_note_text(prog))
-        patched = info.with_patch_level()
-        if patched is not None:
-            release = info["OSRELEASE"]
-            prog = _open_program(core, patched)
-    _load_debug_info(prog, symbols)
+    info = VmcoreInfo(vmcoreinfo or _note_text(prog))
+    release = info.get("OSRELEASE", "unknown")
+    patched = None if dump.kind == "elf" else info.with_patch_level()
+    if patched is not None:
+        prog = _open_program(core, patched)
+    _load_debug_info(prog, symbols, release)
     source = f"{core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
-    return DrgnTarget(prog, dump.segments, release, source)
+    target = DrgnTarget(prog, dump.segments, release, source)
+    _check_memory(target, core)
+    return target
 
 
 def open_live(symbols: Sequence[str] = ()) -> DrgnTarget:
@@ -176,6 +181,30 @@ def _inspect_kdump(path: str) -> _DumpFile:
     return _DumpFile("kdump", None, True)
 
 
+def _check_memory(target: DrgnTarget, path: str) -> None:
+    """Refuse memory of another boot or build than VMCOREINFO and vmlinux describe.
+
+    ``init_uts_ns`` has to hold the release that VMCOREINFO gives. It may be left out of
+    the file, but not be something else.
+    """
+    address, uts = target.symbol("init_uts_ns"), target.struct("uts_namespace")
+    expected = target.release.encode()
+    if address is None or uts is None or "name.release" not in uts:
+        return
+    try:
+        found = target.read(address + uts.offset("name.release"), len(expected) + 1)
+    except Fault as fault:
+        if fault.kind in ("excluded", "outside"):
+            return
+        found = b""
+    if found != expected + b"\0":
+        raise TargetError(
+            f"{path} does not hold what its VMCOREINFO and vmlinux describe: at "
+            f"init_uts_ns there is no release {target.release}; it is damaged, or one "
+            "of them is of another boot"
+        )
+
+
 def _open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
     prog = drgn.Program() if vmcoreinfo is None else drgn.Program(vmcoreinfo=vmcoreinfo)
     try:
@@ -185,17 +214,28 @@ def _open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
     except Exception as error:
         if "KDUMP_ATTR_ARCH_NAME" in str(error):
             raise TargetError(EMPTY_UTSNAME.format(path=core)) from None
+        if "Cannot rearrange" in str(error):
+            raise TargetError(
+                f"{core} is a stream of makedumpfile (flattened) that was cut short "
+                f"({_reason(error)}); copy it again"
+            ) from None
         raise TargetError(f"{core}: {_reason(error)}") from None
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise TargetError(NO_VMCOREINFO.format(path=core))
     return prog
 
 
-def _load_debug_info(prog: drgn.Program, symbols: Sequence[str]) -> None:
-    """Load the files given, or what the standard places hold of this kernel."""
-    expected = VmcoreInfo(_note_text(prog)).get("BUILD-ID")
+def _load_debug_info(
+    prog: drgn.Program, symbols: Sequence[str], release: str | None = None
+) -> None:
+    """Load the files given, or what the standard places hold of this kernel.
+
+    ``release`` is the kernel's own, where the Program's had to be altered.
+    """
+    info = VmcoreInfo(_note_text(prog))
+    release = release or info.get("OSRELEASE", "this kernel")
     for path in symbols:
-        _check_symbol_file(path, expected)
+        _check_symbol_file(path, info.get("BUILD-ID"), release)
     try:
         if symbols:
             prog.load_debug_info(list(symbols))
@@ -207,9 +247,8 @@ def _load_debug_info(prog: drgn.Program, symbols: Sequence[str]) -> None:
         raise TargetError(
             f"{error.filename or 'debug info'}: {error.strerror}"
         ) from None
-    if prog.main_module().debug_file_path is not None:
+    if _has_vmlinux(prog):
         return
-    release = VmcoreInfo(_note_text(prog)).get("OSRELEASE", "this kernel")
     if symbols:
         raise TargetError(
             f"{' '.join(symbols)} is not the vmlinux of {release}, or has no debug info"
@@ -220,22 +259,31 @@ def _load_debug_info(prog: drgn.Program, symbols: Sequence[str]) -> None:
     )
 
 
-def _check_symbol_file(path: str, expected: str | None) -> None:
-    """Refuse what is no ELF file, or a vmlinux of another build."""
+def _has_vmlinux(prog: drgn.Program) -> bool:
+    try:
+        return prog.main_module().debug_file_path is not None
+    except LookupError:
+        return False
+
+
+def _check_symbol_file(path: str, expected: str | None, release: str) -> None:
+    """Refuse what is no ELF file, a dump, or a vmlinux of another build."""
     try:
         if Path(path).is_dir():
             raise TargetError(f"{path} is a directory, not a vmlinux")
         with Elf(path) as elf:
+            if elf.type == ET_CORE:
+                raise TargetError(f"{path} is a dump, not a vmlinux: give it with -c")
             found = elf.build_id()
-            is_kernel = elf.type != 1
+            is_kernel = elf.type != ET_REL
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
     except ElfError as error:
         raise TargetError(f"{path} is not a vmlinux ({error})") from None
     if is_kernel and expected and found and found.hex() != expected.lower():
         raise TargetError(
-            f"{path} is of another build than the kernel: "
-            f"build-id {found.hex()}, the dump says {expected}"
+            f"{path} is of another build than the kernel: build-id {found.hex()}, "
+            f"not {expected}; give the vmlinux of {release}"
         )
 
 
