@@ -58,6 +58,7 @@ class PhysicalMemory:
         copy = PhysicalMemory(self.ranges, self.page_shift)
         copy._pages = dict(self._pages)
         copy._borrowed = set(self._pages)
+        self._borrowed = set(self._pages)
         copy._starts = list(self._starts)
         copy._sources = list(self._sources)
         return copy

@@ -60,6 +60,15 @@ class Object:
         m = self.types.member(self._path(member))
         return int.from_bytes(self.memory.read(self.pa + m.offset, m.size), "little")
 
+    def set_scalar(self, value: int) -> None:
+        """Write a variable of eight bytes."""
+        data = (value & (1 << 64) - 1).to_bytes(8, "little")
+        self.memory.write(self.pa, data)
+
+    def get_scalar(self) -> int:
+        """Read a variable of eight bytes, unsigned."""
+        return int.from_bytes(self.memory.read(self.pa, 8), "little")
+
     def set_text(self, member: str, text: str) -> None:
         """Write a NUL-terminated string into a char array."""
         m = self.types.member(self._path(member))

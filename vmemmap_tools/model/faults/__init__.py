@@ -7,6 +7,7 @@ image. `FAULTS` describes all of them.
 
 from __future__ import annotations
 
+from vmemmap_tools.model.faults import counters, devices, folios, sections, tails
 from vmemmap_tools.model.faults.registry import (
     FAULTS,
     Fault,
@@ -15,4 +16,7 @@ from vmemmap_tools.model.faults.registry import (
     apply,
 )
 
-__all__ = ["FAULTS", "Fault", "NotApplicable", "Planted", "apply"]
+__all__ = ["FAULTS", "Fault", "NotApplicable", "Planted", "apply", "rooms"]
+
+rooms = (sections, tails, folios, counters, devices)
+"""Importing them is what registers their faults."""

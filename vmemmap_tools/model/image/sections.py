@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vmemmap_tools.model.image.base import Image
     from vmemmap_tools.model.templates import Templates
 
-__all__ = ["section_flags", "write_sections"]
+__all__ = ["pageblock_width", "section_bit", "section_flags", "write_sections"]
 
 _MACROS = {
     "SECTION_MARKED_PRESENT": 0,
@@ -27,7 +27,7 @@ _MACROS = {
 """Bits of kernels before 6.0, where they are macros and debug info has no enum."""
 
 
-def _bit(image: Image, name: str) -> int:
+def section_bit(image: Image, name: str) -> int:
     if image.types.has_enumerator(f"{name}_BIT"):
         return 1 << image.types.enumerator(f"{name}_BIT")
     return 1 << _MACROS[name]
@@ -35,7 +35,9 @@ def _bit(image: Image, name: str) -> int:
 
 def section_flags(image: Image, section: Section) -> int:
     """The low bits of section_mem_map."""
-    flags = _bit(image, "SECTION_MARKED_PRESENT") | _bit(image, "SECTION_HAS_MEM_MAP")
+    flags = section_bit(image, "SECTION_MARKED_PRESENT") | section_bit(
+        image, "SECTION_HAS_MEM_MAP"
+    )
     for on, name in (
         (section.online, "SECTION_IS_ONLINE"),
         (section.early, "SECTION_IS_EARLY"),
@@ -43,7 +45,7 @@ def section_flags(image: Image, section: Section) -> int:
         (section.preinit, "SECTION_IS_VMEMMAP_PREINIT"),
     ):
         if on:
-            flags |= _bit(image, name)
+            flags |= section_bit(image, name)
     return flags
 
 
@@ -59,7 +61,8 @@ def write_sections(image: Image, templates: Templates) -> None:
     layout.variable("mem_section", "struct mem_section **", array + image.heap.offset)
     image.facts["mem_section"] = array + image.heap.offset
     highest = max(core.sections, default=0)
-    layout.variable("__highest_present_section_nr", "unsigned long", highest)
+    name = "__highest_present_section_nr"
+    image.variables[name] = layout.variable(name, "unsigned long", highest)
     pages: dict[int, int] = {}
     for nr in sorted(core.sections):
         root, slot = divmod(nr, per_root)
@@ -112,7 +115,7 @@ def _write_usage(image: Image, section: Section) -> Object:
     core, types = image.core, image.types
     order = min(image.arch.hugetlb_orders[0], image.arch.max_page_order)
     blocks = image.arch.pages_per_section >> order
-    width = _pageblock_width(image)
+    width = pageblock_width(image)
     size = types.sizeof("struct mem_section_usage")
     usage = image.heap.object("mem_section_usage", size + blocks * width // 8)
     image.usages[section.nr] = usage
@@ -131,7 +134,7 @@ def _write_usage(image: Image, section: Section) -> Object:
     return usage
 
 
-def _pageblock_width(image: Image) -> int:
+def pageblock_width(image: Image) -> int:
     """Bits per pageblock: the number of flags, rounded up to a power of two."""
     for name in ("__NR_PAGEBLOCK_BITS", "NR_PAGEBLOCK_BITS"):
         if image.types.has_enumerator(name):
