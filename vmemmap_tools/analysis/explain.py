@@ -190,14 +190,14 @@ def _hugetlb(kernel: Kernel, compound: dict[str, Any] | None) -> dict[str, Any] 
     backing = classify(
         kernel.vmemmap,
         kernel.pages.vmemmap_page(head),
-        g.vmemmap_pages(min(order, 40)),
+        g.vmemmap_pages(order),
         kernel.tail_frames,
     )
     bits = kernel.hugetlb.flag_bits
     flag = bits.get(OPTIMISED_FLAG)
     return {
         "order": order,
-        "size_bytes": g.page_size << min(order, 40),
+        "size_bytes": g.page_size << order,
         "flags": [name for name, bit in bits.items() if private >> bit & 1],
         "flagged": None if flag is None else bool(private >> flag & 1),
         "optimised": backing.is_optimised,

@@ -54,10 +54,13 @@ FOLIO_COLUMNS = (
 
 
 def _pool_row(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
-    page = kernel.geometry.page_size
+    page, order = kernel.geometry.page_size, row.hstate.order
     return {
-        "order": row.hstate.order,
-        "size_bytes": page << row.hstate.order,
+        "order": order,
+        # An order that no folio can have is damage, not a size.
+        "size_bytes": page << order
+        if order <= kernel.geometry.max_folio_order
+        else None,
         "node": row.node,
         "total": row.total,
         "free": row.free,

@@ -159,10 +159,10 @@ class Hugetlb:
 
     def _scan(self) -> Iterator[Folio]:
         """Look at every place where a folio of some pool could begin."""
-        pools = [h for h in self.hstates if h.total]
-        if not pools:
+        largest = self._pages.geometry.max_folio_order
+        orders = {h.order for h in self.hstates if h.total and h.order <= largest}
+        if not orders:
             return
-        orders = {h.order for h in pools}
         step = 1 << min(orders)
         skip_until = 0
         for section in self._sections:

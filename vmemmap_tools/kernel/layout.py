@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 SUBSECTION_SHIFT = 21
+MAX_FOLIO_SHIFT = 34
 
 
 class LayoutError(TargetError):
@@ -82,6 +83,11 @@ class Geometry:
     def min_optimisable_order(self) -> int:
         """Smallest order whose vmemmap fills two pages (``VMEMMAP_TAIL_MIN_ORDER``)."""
         return (2 * self.page_size // self.struct_page_size - 1).bit_length()
+
+    @property
+    def max_folio_order(self) -> int:
+        """``MAX_FOLIO_ORDER``: 16 GiB is the most on every architecture."""
+        return MAX_FOLIO_SHIFT - self.page_shift
 
     def vmemmap_pages(self, order: int) -> int:
         """Vmemmap pages of a folio of this order; 0 when they do not fill one."""

@@ -241,11 +241,12 @@ class Pages:
     def hugetlb_order(self, pfn: int) -> int | None:
         """Order of the hugetlb folio that has its head here, None if there is none.
 
-        Raises `Fault`.
+        An order that no folio can have is none. Raises `Fault`.
         """
         data = self.read(pfn, PAGES_OF_FOLIO_HEAD)
         if self.compound.is_hugetlb(data) and self.is_hugetlb_head(self.va(pfn), data):
-            return self.compound.order_of(data)
+            order = self.compound.order_of(data)
+            return order if order <= self.geometry.max_folio_order else None
         return None
 
     def is_hugetlb_head(self, va: int, data: bytes) -> bool:

@@ -142,8 +142,7 @@ class Zones:
         if not va:
             return []
         g = self._geometry
-        # A folio of MAX_FOLIO_ORDER is 16 GiB at most on every architecture.
-        count = 34 - g.page_shift - g.min_optimisable_order + 1
+        count = g.max_folio_order - g.min_optimisable_order + 1
         try:
             data = self._memory.read(va, 8 * count)
         except Fault as fault:
