@@ -21,6 +21,7 @@ FLATTENED_SIGNATURE = b"makedumpfile"
 UTSNAME_FIELDS = 6
 UTSNAME_BYTES = 65
 DESCRIPTOR = struct.Struct("<QIIQ")
+DESCRIPTOR_CHUNK = 4096 * DESCRIPTOR.size
 COUNT_BYTES = 1 << 16
 
 
@@ -73,13 +74,25 @@ class KdumpHeader:
             chunk = file.read(min(COUNT_BYTES, left))
             pages += bin(int.from_bytes(chunk, "little")).count("1")
             left -= len(chunk)
-        if not pages:
-            return 0
-        last = descriptors + DESCRIPTOR.size * (pages - 1)
-        if last + DESCRIPTOR.size > size:
-            return last + DESCRIPTOR.size - size
-        file.seek(last)
-        offset: int
-        length: int
-        offset, length, _, _ = DESCRIPTOR.unpack(file.read(DESCRIPTOR.size))
-        return max(0, offset + length - size)
+        table_end = descriptors + DESCRIPTOR.size * pages
+        if table_end > size:
+            return table_end - size
+        return max(0, _data_end(file, descriptors, table_end) - size)
+
+
+def _data_end(file: BinaryIO, table: int, table_end: int) -> int:
+    """Where the data of the last page that is not zero ends.
+
+    Data lies in the order of its pages, but all zero pages share one near the front:
+    the look goes back from the last descriptor until some differ.
+    """
+    end, stop = 0, table_end
+    while stop > table:
+        start = max(table, stop - DESCRIPTOR_CHUNK)
+        file.seek(start)
+        found = set(DESCRIPTOR.iter_unpack(file.read(stop - start)))
+        end = max(end, *(offset + length for offset, length, _, _ in found))
+        if len(found) > 1:
+            break
+        stop = start
+    return end
