@@ -14,6 +14,13 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
+# A synthetic two-node server: built in a second, then looked at.
+demo: $(VENV)/.installed
+	$(BIN)/vmemmap model build two-node -o demo
+	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux summary
+	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux hvo
+	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux page pfn:0x8123
+
 test: $(VENV)/.installed
 	$(BIN)/pytest
 

@@ -84,8 +84,15 @@ def test_the_window_is_a_tebibyte_or_half_a_pebibyte(levels: int, size: int) -> 
         assert window is not None and window.value == (start, start + size)
 
 
-def test_an_unknown_vmemmap_base_is_said() -> None:
-    assert X86_64.vmemmap_window(Facts(), 4) is None
+def test_a_vmemmap_base_that_cannot_be_read_is_unknown() -> None:
+    facts = Facts(symbols={"vmemmap_base": 0xFFFFFFFF82000000})
+    assert X86_64.vmemmap_window(facts, 4) is None
+
+
+def test_without_the_variable_the_base_is_the_fixed_one_of_4_levels() -> None:
+    window = X86_64.vmemmap_window(Facts(), 4)
+    assert window is not None and window.value[0] == 0xFFFFEA0000000000
+    assert X86_64.vmemmap_window(Facts(), 5) is None
 
 
 @pytest.mark.parametrize(

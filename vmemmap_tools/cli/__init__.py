@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..commands import VerbGroup
+from ..commands import VERBS, VerbGroup
 from ..commands.session import Session
 from ..render.text import escape
 from ..target.base import Fault, TargetError
@@ -29,6 +29,9 @@ from .progress import terminal_progress
 __all__ = ["CommandLine", "main", "vmemmap"]
 
 PROGRAM = "vmemmap"
+OWN_VERBS = {"model": "vmemmap_tools.cli.model"}
+"""Verbs that only this door has."""
+
 UNREADABLE = 2
 INTERRUPTED = 128 + 2
 READER_GONE = 128 + 13
@@ -47,6 +50,7 @@ class CommandLine(VerbGroup):
 @click.group(
     PROGRAM,
     cls=CommandLine,
+    verbs={**VERBS, **OWN_VERBS},
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Without -c, --live or --qemu the running kernel is read. "
     f"'{PROGRAM} VERB --help' explains a verb.",
