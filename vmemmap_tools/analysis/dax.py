@@ -18,9 +18,6 @@ from ..target.base import Fault
 
 __all__ = ["DaxRange", "compounds_of", "measure", "placement", "vmemmap_spans"]
 
-MAX_SHIFT = 40
-"""A larger vmemmap_shift is damage, not a page size."""
-
 KEPT_BEFORE_GENERALISED = 2
 KEPT_GENERALISED = 1
 
@@ -88,11 +85,11 @@ def compounds_of(
     Nothing when the map has no compound pages. Going by sections bounds the walk: the
     range itself comes from the dump.
     """
-    shift = pgmap.vmemmap_shift
-    pages = kernel.geometry.vmemmap_pages(shift) if 0 < shift < MAX_SHIFT else 0
-    if not pages:
+    pages = kernel.geometry.vmemmap_pages(pgmap.compound_order)
+    if not pgmap.compound_order or not pages:
         return
-    step, last = 1 << shift, end - (1 << shift)
+    step = 1 << pgmap.compound_order
+    last = end - step
     per_section = kernel.geometry.pages_per_section
     for section in kernel.sections.between(start, end):
         first = max(0, -(-(section.start_pfn - start) // step)) * step + start
@@ -121,7 +118,7 @@ def expected_saving(
     of boot memory, whose memmap serves as it is.
     """
     g = kernel.geometry
-    pages = g.vmemmap_pages(pgmap.vmemmap_shift)
+    pages = g.vmemmap_pages(pgmap.compound_order)
     section = kernel.sections.of_pfn(head)
     if (
         not kernel.has("dax-dedup")
@@ -135,7 +132,7 @@ def expected_saving(
         return max(0, pages - KEPT_BEFORE_GENERALISED)
     # The generalised framework shares only in sections that the range fills.
     first = section.start_pfn
-    last = max(head + (1 << pgmap.vmemmap_shift), first + g.pages_per_section)
+    last = max(head + (1 << pgmap.compound_order), first + g.pages_per_section)
     return max(0, pages - KEPT_GENERALISED) if start <= first and last <= end else 0
 
 
@@ -146,8 +143,7 @@ def placement(
 
     Not from the first: the struct pages of an altmap's reserve are never initialised.
     """
-    step = 1 << min(pgmap.vmemmap_shift, MAX_SHIFT)
-    pfn = max(start, end - step)
+    pfn = max(start, end - (1 << pgmap.compound_order))
     try:
         page = kernel.pages.page(pfn)
     except Fault as fault:

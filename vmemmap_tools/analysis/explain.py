@@ -220,6 +220,7 @@ def _dax(kernel: Kernel, pfn: int) -> dict[str, Any] | None:
         "start_pfn": start,
         "end_pfn": end,
         "vmemmap_shift": pgmap.vmemmap_shift,
+        "compound_order": pgmap.compound_order,
         "in_altmap": altmap is not None and altmap.base_pfn <= pfn < altmap.end_pfn,
     }
 
@@ -269,8 +270,8 @@ def _owner(facts: dict[str, Any]) -> Owner | None:
     if facts["hugetlb"]:
         return Owner("hugetlb", compound["head_pfn"], compound["order"])
     dax = facts["dax"]
-    if dax and dax["vmemmap_shift"]:
-        shift = dax["vmemmap_shift"]
+    if dax and dax["compound_order"]:
+        shift = dax["compound_order"]
         start = dax["start_pfn"]
         return Owner("dax", start + (facts["pfn"] - start >> shift << shift), shift)
     return None

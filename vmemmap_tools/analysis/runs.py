@@ -63,9 +63,9 @@ class Runs:
         }
         self._folio_pages = sorted(self._folios)
         self._dax = sorted(
-            (start, end, p.vmemmap_shift)
+            (start, end, p.compound_order)
             for p in kernel.pgmaps
-            if kernel.geometry.vmemmap_pages(min(p.vmemmap_shift, 40))
+            if kernel.geometry.vmemmap_pages(p.compound_order)
             for start, end in p.ranges
         )
         self._dax_starts = [start for start, _, _ in self._dax]
@@ -102,7 +102,10 @@ class Runs:
         if i >= 0:
             start, end, shift = self._dax[i]
             head = start + (pfn - start >> shift << shift)
-            if head + (1 << shift) <= end:
+            pages = kernel.geometry.vmemmap_pages(shift)
+            # A compound that begins inside a vmemmap page ends in one that it shares.
+            is_inside = number < kernel.pages.vmemmap_page(head) + pages
+            if head + (1 << shift) <= end and is_inside:
                 return Owner("dax", head, shift)
         return None
 

@@ -42,7 +42,7 @@ def _row(kernel: Kernel, dax: DaxRange) -> dict[str, Any]:
         "node": dax.node,
         "zone": dax.zone,
         "vmemmap_shift": dax.pgmap.vmemmap_shift,
-        "align_bytes": page << min(dax.pgmap.vmemmap_shift, 40),
+        "align_bytes": page << dax.pgmap.compound_order,
         "altmap": asdict(altmap) if altmap else None,
         "compounds": dax.compounds,
         "optimised_compounds": dax.optimised,

@@ -6,6 +6,7 @@ Mirrors ``include/linux/memremap.h`` and ``mm/memremap.c``.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,12 +40,16 @@ class Altmap:
 
 @dataclass(frozen=True)
 class Pgmap:
-    """One struct dev_pagemap. ``ranges`` are (first pfn, end pfn)."""
+    """One struct dev_pagemap. ``ranges`` are (first pfn, end pfn).
+
+    ``compound_order`` is ``vmemmap_shift``, but 0 where that is no order of any folio.
+    """
 
     va: int
     type: int
     type_name: str
     vmemmap_shift: int
+    compound_order: int
     altmap: Altmap | None
     ranges: tuple[tuple[int, int], ...]
 
@@ -56,6 +61,7 @@ class Pgmaps:
         self._target = target
         self._memory = memory
         self._geometry = geometry
+        self._taken: list[tuple[int, int]] = []
         self._struct = target.struct("dev_pagemap")
         self._range = target.struct("range")
         self._all = list(self._read())
@@ -97,11 +103,13 @@ class Pgmaps:
             return None
         names = {v: n for n, v in self._target.enumerators("memory_type").items()}
         name = names.get(record["type"], f"type {record['type']}")
+        shift = record.get("vmemmap_shift") or 0
         return Pgmap(
             va=va,
             type=record["type"],
             type_name=name.replace(TYPE_PREFIX, "", 1),
-            vmemmap_shift=record.get("vmemmap_shift") or 0,
+            vmemmap_shift=shift,
+            compound_order=shift if shift <= self._geometry.max_folio_order else 0,
             altmap=self._altmap(record),
             ranges=ranges,
         )
@@ -119,13 +127,28 @@ class Pgmaps:
         )
 
     def _ranges(self, record: Record) -> Iterator[tuple[int, int]]:
-        """The physical ranges; a struct range has an inclusive end."""
+        """The physical ranges; a struct range has an inclusive end.
+
+        Ends with the first that cannot be: empty, beyond physical memory, or taken by
+        a range before it, which ``pgmap_array`` rules out.
+        """
         member = record.struct.first("range", "ranges")
         if self._range is None or member is None:
             return
         shift = self._geometry.page_shift
+        limit = 1 << self._geometry.max_physmem_bits - shift
         count = min(record.get("nr_range") or 1, MAX_RANGES)
         first = record.address_of(member)
         for i in range(count):
             entry = self._memory.record(self._range, first + i * self._range.size)
-            yield entry["start"] >> shift, entry["end"] + 1 >> shift
+            start, end = entry["start"] >> shift, entry["end"] + 1 >> shift
+            if not start < end <= limit or self._is_taken(start, end):
+                fault = Fault(entry.address, self._range.size, "io")
+                self._memory.missing.record(fault, "ranges of dev_pagemaps", count - i)
+                return
+            insort(self._taken, (start, end))
+            yield start, end
+
+    def _is_taken(self, start: int, end: int) -> bool:
+        i = bisect_left(self._taken, (end, 0))
+        return i > 0 and self._taken[i - 1][1] > start
