@@ -23,6 +23,7 @@ __all__ = [
     "ET_REL",
     "NO_ADDRESS",
     "Elf",
+    "ElfCutShort",
     "ElfError",
     "Note",
     "PhysicalExtent",
@@ -47,6 +48,10 @@ MAX_SECTIONS = 1 << 20
 
 class ElfError(ValueError):
     """The file is no ELF file, or one whose headers contradict themselves."""
+
+
+class ElfCutShort(ElfError):
+    """The file ends before what its headers name."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ class Elf:
     def read_at(self, offset: int, size: int) -> bytes:
         """The bytes at a file offset. Raises `ElfError` when the file ends before."""
         if size < 0 or offset < 0 or offset + size > self.file_size:
-            raise ElfError(
+            raise ElfCutShort(
                 f"file ends at {self.file_size} bytes, "
                 f"but {size} bytes are needed at offset {offset}"
             )

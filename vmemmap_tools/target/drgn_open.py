@@ -17,7 +17,7 @@ from pathlib import Path
 
 import drgn
 
-from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError, SegmentMap
+from ..formats.elf import ET_CORE, ET_REL, Elf, ElfCutShort, ElfError, SegmentMap
 from ..formats.kdump_header import (
     FLATTENED_SIGNATURE,
     SIGNATURE,
@@ -158,6 +158,8 @@ def _inspect_elf(path: str) -> _DumpFile:
                 )
             has_note = elf.note("VMCOREINFO") is not None
             return _DumpFile("elf", SegmentMap(elf.loads()), has_note)
+    except ElfCutShort as error:
+        raise TargetError(f"{path} is truncated: {error}; copy it again") from None
     except ElfError as error:
         raise TargetError(
             f"{path} is not a dump this tool can read ({error}); "
