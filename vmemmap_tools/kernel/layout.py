@@ -26,6 +26,16 @@ __all__ = [
 
 SUBSECTION_SHIFT = 21
 MAX_FOLIO_SHIFT = 34
+MAX_SECTION_BITS = 32
+"""No architecture has more than 2^32 sections."""
+
+NUMBERS_READ_LATER = {
+    "KERNELOFFSET": 16,
+    "SYMBOL(mem_section)": 16,
+    "LENGTH(node_data)": 0,
+    "NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)": 0,
+}
+"""Keys of VMCOREINFO that the views read, and their base."""
 
 
 class LayoutError(TargetError):
@@ -139,6 +149,17 @@ def find_geometry(target: Target) -> Geometry:
             f"architecture {target.arch} is not supported (supported: {known})"
         )
     _require_sparsemem_vmemmap(target)
+    try:
+        for key, base in NUMBERS_READ_LATER.items():
+            int(target.vmcoreinfo.get(key, "0"), base)
+        geometry = _read_geometry(target, arch)
+    except ValueError as error:
+        raise LayoutError(f"VMCOREINFO is damaged: {error}") from None
+    _check(geometry)
+    return geometry
+
+
+def _read_geometry(target: Target, arch: Architecture) -> Geometry:
     table_format = arch.table_format(target)
     levels = arch.levels(target)
     root = arch.root_pa(target)
@@ -155,6 +176,11 @@ def find_geometry(target: Target) -> Geometry:
         )
     number = target.vmcoreinfo.get
     page_size = int(number("PAGESIZE", str(1 << table_format.page_shift)), 0)
+    if page_size != 1 << table_format.page_shift:
+        raise LayoutError(
+            f"VMCOREINFO PAGESIZE {page_size} is not that of {table_format.name} "
+            "page tables"
+        )
     page_struct = require_struct(target, "page", "flags")
     return Geometry(
         arch=arch,
@@ -163,7 +189,7 @@ def find_geometry(target: Target) -> Geometry:
         levels_source=levels.source,
         root_pa=root.value,
         root_source=root.source,
-        page_shift=page_size.bit_length() - 1,
+        page_shift=table_format.page_shift,
         struct_page_size=page_struct.size,
         section_size_bits=int(
             number("NUMBER(SECTION_SIZE_BITS)", str(arch.section_size_bits)), 0
@@ -177,6 +203,22 @@ def find_geometry(target: Target) -> Geometry:
         vmemmap_window=window.value,
         window_source=window.source,
     )
+
+
+def _check(geometry: Geometry) -> None:
+    """Refuse numbers that no kernel has, before anything is sized by them."""
+    bits, start = geometry.section_size_bits, geometry.vmemmap_window[0]
+    sections = geometry.max_physmem_bits - bits
+    if bits < SUBSECTION_SHIFT or not 0 < sections <= MAX_SECTION_BITS:
+        raise LayoutError(
+            f"VMCOREINFO is damaged: sections of 2^{bits} bytes in "
+            f"2^{geometry.max_physmem_bits} bytes of memory"
+        )
+    slot = 1 << geometry.table_format.shift(2)
+    if not 0 <= start < geometry.vmemmap_window[1] <= 1 << 64 or start % slot:
+        raise LayoutError(
+            f"the vmemmap cannot begin at {start:#x} ({geometry.window_source})"
+        )
 
 
 def _require_sparsemem_vmemmap(target: Target) -> None:
@@ -193,8 +235,7 @@ def _require_sparsemem_vmemmap(target: Target) -> None:
     has_vmemmap = (
         target.function("vmemmap_populate") is not None
         or "SYMBOL(vmemmap)" in target.vmcoreinfo
-        or target.symbol("vmemmap_base") is not None
-    )
+    )  # vmemmap_base tells nothing: x86-64 has it without a vmemmap as well
     if not has_vmemmap:
         raise UnsupportedKernel(
             "this is a SPARSEMEM kernel without SPARSEMEM_VMEMMAP (it has no "

@@ -23,6 +23,7 @@ __all__ = ["Page", "Pages"]
 PAGES_OF_FOLIO_HEAD = 4
 """struct folio overlays this many struct pages at most."""
 MASK_64 = (1 << 64) - 1
+MAX_NODES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Pages:
         self._vmemmap = vmemmap
         self.geometry = geometry
         self.size = geometry.struct_page_size
-        self._order = target.byteorder
+        self.byteorder = target.byteorder
         page = require_struct(
             target, "page", "flags", "_refcount", "_mapcount", "private"
         )
@@ -83,11 +84,11 @@ class Pages:
         self.struct = page
         self.compound_member = word
         self.has_mask = uses_compound_mask(target)
-        self._flags_at = page.offset("flags")
-        self._word_at = page.offset(word)
+        self.flags_offset = page.offset("flags")
+        self.compound_word_offset = page.offset(word)
         self._refcount_at = page.offset("_refcount")
         self._mapcount_at = page.offset("_mapcount")
-        self._private_at = page.offset("private")
+        self.private_offset = page.offset("private")
         head = target.enumerator("PG_head")
         if head is None:
             raise LayoutError("the debug info has no enumerator PG_head")
@@ -137,8 +138,8 @@ class Pages:
         """One decoded struct page. Raises `Fault`."""
         data = self.read(pfn)
         va = self.va(pfn)
-        flags = self._u64(data, self._flags_at)
-        word = self._u64(data, self._word_at)
+        flags = self._u64(data, self.flags_offset)
+        word = self._u64(data, self.compound_word_offset)
         head, is_fake = self._head(pfn, va, flags, word)
         return Page(
             pfn=pfn,
@@ -169,7 +170,7 @@ class Pages:
             # page_fixed_fake_head(): an alias of the head page shows the head's flags;
             # the page behind it tells the truth. Right for true heads as well.
             try:
-                next_word = self._u64(self.read(pfn + 1), self._word_at)
+                next_word = self._u64(self.read(pfn + 1), self.compound_word_offset)
             except Fault:
                 return va, False
             if next_word & 1:
@@ -194,11 +195,11 @@ class Pages:
 
     def flags_of(self, data: bytes) -> int:
         """The flags word of the first struct page in ``data``."""
-        return self._u64(data, self._flags_at)
+        return self._u64(data, self.flags_offset)
 
     def private_of(self, data: bytes) -> int:
         """``page->private``; of a hugetlb head its HPG_* flags."""
-        return self._u64(data, self._private_at)
+        return self._u64(data, self.private_offset)
 
     def flag_names(self, page: Page) -> list[str]:
         """Names of the PG_* flags that are set, by bit number."""
@@ -234,7 +235,7 @@ class Pages:
     def compound_order(self, head_pfn: int) -> int:
         """Order of the folio whose head this is, 0 for a single page."""
         data = self.read(head_pfn, PAGES_OF_FOLIO_HEAD)
-        if not self._u64(data, self._flags_at) & self.head_bit:
+        if not self._u64(data, self.flags_offset) & self.head_bit:
             return 0
         return self.compound.order_of(data)
 
@@ -257,24 +258,24 @@ class Pages:
         """
         if not self.flags_of(data) & self.head_bit:
             return False
-        word = self._u64(data, self.size + self._word_at)
+        word = self._u64(data, self.size + self.compound_word_offset)
         head = va + self.size & word if self.has_mask else word - 1
         return bool(word & 1) and head == va
 
     def _u64(self, data: bytes, offset: int) -> int:
-        return int.from_bytes(data[offset : offset + 8], self._order)
+        return int.from_bytes(data[offset : offset + 8], self.byteorder)
 
     def _u32(self, data: bytes, offset: int) -> int:
-        return int.from_bytes(data[offset : offset + 4], self._order)
+        return int.from_bytes(data[offset : offset + 4], self.byteorder)
 
     def _s32(self, data: bytes, offset: int) -> int:
-        return int.from_bytes(data[offset : offset + 4], self._order, signed=True)
+        return int.from_bytes(data[offset : offset + 4], self.byteorder, signed=True)
 
 
 def find_nodes_width(target: Target) -> int:
     """``NODES_WIDTH``: from array lengths, since NODES_SHIFT is a macro."""
     for length in _node_counts(target):
-        if length:
+        if length and 0 < length <= MAX_NODES:
             return (length - 1).bit_length()
     return 0
 
@@ -336,7 +337,8 @@ def _hugetlb_test(
 
     pgty = target.enumerator("PGTY_hugetlb")
     if pgty is not None:
-        return lambda data: page_type(data) >> 24 == pgty, "enumerator PGTY_hugetlb"
+        top_byte = type_at + 3 if order == "little" else type_at
+        return lambda data: data[top_byte] == pgty, "enumerator PGTY_hugetlb"
     text = target.vmcoreinfo.get("NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)")
     if text is not None:
         # 6.9 to 6.11: a type is a cleared bit in a word that else has its top bits set.
