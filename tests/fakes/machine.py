@@ -78,8 +78,12 @@ class Machine:
             self.target.define_int(name, 1, 4)
 
     def kernel(self) -> Kernel:
-        """Read this machine."""
+        """Read this machine, its sections written as they now are."""
         self._write_sections()
+        return self.reading()
+
+    def reading(self) -> Kernel:
+        """Read this machine as it stands in memory."""
         return Kernel(cast(Target, self.target))
 
     # Sections
