@@ -32,6 +32,7 @@ VERBS = {
         "map",
         "hvo",
         "dax",
+        "check",
     )
 }
 """Verb -> module that holds its ``command``, in the order in which help lists them."""

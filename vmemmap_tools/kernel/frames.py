@@ -9,7 +9,7 @@ Imports the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 __all__ = ["FrameCounts"]
 
@@ -107,3 +107,21 @@ class FrameCounts:
         chunk = self._seen.setdefault(pfn >> CHUNK_SHIFT, bytearray(CHUNK_BYTES))
         first = pfn & CHUNK - 1
         return chunk, first, min(end - pfn, CHUNK - first)
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """(first pfn, count) of runs of adjoining mapped frames, in order.
+
+        A run ends at a chunk's border at the latest.
+        """
+        for chunk in sorted(self._seen):
+            bits = int.from_bytes(self._seen[chunk], "little")
+            base = chunk << CHUNK_SHIFT
+            position = 0
+            while bits:
+                gap = (bits & -bits).bit_length() - 1
+                bits >>= gap
+                position += gap
+                length = (~bits & bits + 1).bit_length() - 1
+                yield base + position, length
+                bits >>= length
+                position += length

@@ -15,6 +15,7 @@ from ..target.base import ByteOrder, Fault, Struct, Target
 __all__ = ["Memory", "Missing", "Record", "escape"]
 
 MAX_STRING = 256
+MAX_ADDRESS = 1 << 64
 
 
 class Missing:
@@ -106,6 +107,9 @@ class Memory:
 
     def read(self, va: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. Raises `Fault`."""
+        if not 0 <= va <= MAX_ADDRESS - size:
+            # Pointers come from memory, and an offset may carry one past the end.
+            raise Fault(va, size, "unmapped")
         if self._start <= va < self._end:
             return self._read_by_walk(va, size)
         return self.target.read(va, size)

@@ -37,6 +37,7 @@ class Section:
     order: int | None
     zone_word: int | None
     flags: SectionFlags
+    page_ext_va: int = 0
 
     def _has(self, bit: int | None) -> bool:
         return bit is not None and bool(self.word >> bit & 1)
@@ -251,6 +252,7 @@ class Sections:
             order=entry[self.order_member] if self.order_member else None,
             zone_word=entry[self.zone_member] if self.zone_member else None,
             flags=self.flags,
+            page_ext_va=entry.get("page_ext") or 0,
         )
 
     @property

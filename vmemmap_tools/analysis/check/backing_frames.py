@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Rules F10 to F12: the frames behind the vmemmap and who else has a claim to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Callable
+
+from ...kernel.page_state import FrameState
+from ...kernel.table_frames import for_each_table_frame
+from ...target.base import Fault
+from .context import Context
+from .findings import Place, Violation, hexed
+from .registry import rule
+from .sharing import Odd
+
+__all__: list[str] = []
+
+OTHER_PAGES = 8
+"""Further vmemmap pages of a frame that evidence names."""
+LOOKED_UP = 16
+"""So many findings look up who else uses the frame: each look goes over all tables."""
+
+
+def _place(context: Context, odd: Odd) -> Place:
+    if odd.folio is not None:
+        return Place("folio", odd.folio.pfn)
+    va = context.kernel.vmemmap.page_va(odd.first)
+    return Place("pfn", context.kernel.pages.pfn(va))
+
+
+@rule(
+    "F10",
+    "every read-only page of the vmemmap belongs to an optimised hugetlb folio",
+    severity="E",
+    holds="all",
+    reads=("vmemmap page tables", "hugetlb folios"),
+    bug="a folio freed or demoted without restoring its vmemmap; the class of "
+    '"do not clear hugetlb dtor until allocating vmemmap"',
+    why="whoever gets that memory next writes to its struct pages and faults, or "
+    "reads the tails of a folio that is gone.",
+    look="vmemmap map; vmemmap page VA",
+    racy=True,
+    exceptions="Tails of device DAX may be read-only or not.",
+)
+def readonly_is_hugetlb(context: Context) -> Iterator[Violation]:
+    context.saw(context.kernel.vmemmap.readonly_leaves)
+    kernel = context.kernel
+    listed = {pfn for one in context.pool_lists for pfn in one.pfns}
+    for ghost in context.sharing.ghosts:
+        if ghost.head_looks_like_tail or ghost.pfn in listed:
+            continue  # F13 and F5 tell
+        yield Violation(
+            Place("pfn", ghost.pfn),
+            "optimised vmemmap without a folio",
+            f"the vmemmap from pfn {ghost.pfn:#x} on is mapped as that of an optimised "
+            f"folio of order {ghost.order}, but no hugetlb folio is there",
+            "private and writable",
+            "read-only and shared",
+            {
+                **hexed(va=kernel.vmemmap.page_va(ghost.first), entry=ghost.entry),
+                "order": ghost.order,
+                "pages": ghost.pages,
+            },
+        )
+    for odd in context.sharing.of_kind("readonly"):
+        va = kernel.vmemmap.page_va(odd.first)
+        yield Violation(
+            _place(context, odd),
+            "read-only without an optimised folio",
+            f"{odd.count} vmemmap pages from {va:#x} on are read-only, but "
+            + (
+                f"the folio at pfn {odd.folio.pfn:#x} is not optimised"
+                if odd.folio is not None
+                else "no hugetlb folio is there"
+            ),
+            "writable",
+            "read-only",
+            {
+                **hexed(va=va, entry=odd.entry),
+                "pages": odd.count,
+                "frame_pfn": odd.frame,
+            },
+        )
+
+
+@rule(
+    "F11",
+    "a frame that backs several vmemmap pages is one compound's own, or a zone's "
+    "shared tail page",
+    severity="E",
+    holds="all",
+    reads=("vmemmap page tables",),
+    bug="a frame that was freed while a stale entry still maps it, and used again",
+    why="two places of the vmemmap with one frame are one struct page for two pages.",
+    look="vmemmap page pfn:FRAME: backs",
+    racy=True,
+)
+def shared_frames_are_explained(context: Context) -> Iterator[Violation]:
+    kernel = context.kernel
+    context.saw(len(kernel.vmemmap.frames.shared))
+    looked_up = 0
+    for odd in context.sharing.of_kind("shared"):
+        others: list[int] = []
+        if looked_up < LOOKED_UP:
+            looked_up += 1
+            pages = kernel.vmemmap.pages_of_frame(odd.frame)
+            others = [
+                kernel.pages.pfn(kernel.vmemmap.page_va(n))
+                for n in islice(pages, OTHER_PAGES + odd.count)
+                if not odd.first <= n < odd.first + odd.count
+            ][:OTHER_PAGES]
+        va = kernel.vmemmap.page_va(odd.first)
+        yield Violation(
+            _place(context, odd),
+            "frame with unrelated users",
+            f"the frame {odd.frame:#x} behind {va:#x} backs "
+            f"{kernel.vmemmap.frames.mappings(odd.frame)} vmemmap pages that no "
+            "compound page explains",
+            "one user",
+            kernel.vmemmap.frames.mappings(odd.frame),
+            {
+                **hexed(va=va, entry=odd.entry),
+                "frame_pfn": odd.frame,
+                "other_pfns": others,
+            },
+        )
+
+
+@rule(
+    "F12",
+    "no frame behind the vmemmap, nor a page table of it, is free, slab, on an LRU "
+    "list or anonymous",
+    severity="E",
+    holds="all",
+    reads=("struct pages of all vmemmap frames and page tables",),
+    bug="use after free: frames freed before the TLB flush, PMD-sized vmemmap freed "
+    "with the wrong size",
+    why="the frame's next owner overwrites struct pages.",
+    look="vmemmap page pfn:FRAME",
+    racy=True,
+    exceptions="Between a batch's remap and its flush frames wait to be freed. Frames "
+    "on a device and those never initialised have no state to look at.",
+)
+def backing_frames_are_in_use(context: Context) -> Iterator[Violation]:
+    kernel = context.kernel
+    hosted = sorted(
+        (p.altmap.base_pfn, p.altmap.end_pfn)
+        for p in kernel.pgmaps
+        if p.altmap is not None
+    )
+    runs = kernel.vmemmap.frames.runs()
+    total = kernel.vmemmap.frames.distinct
+    states = context.frame_states.unusable(
+        context.track("looking at vmemmap frames", _without(runs, hosted)),
+        _inside_huge_leaf(context),
+    )
+    for state in states:
+        if isinstance(state, FrameState):
+            yield _unusable(state, "vmemmap", {})
+        else:
+            _, count, fault = state
+            context.unread(fault, "struct pages of vmemmap frames", count)
+    context.examined = total
+    start, end = context.geometry.vmemmap_window
+    for table in for_each_table_frame(kernel.page_table, start, end):
+        context.saw()
+        try:
+            bad = context.frame_states.judge(table.pfn)
+        except Fault as fault:
+            context.unread(fault, "struct pages of page tables")
+            continue
+        if bad is not None:
+            more = {**hexed(va=table.va), "level": table.level}
+            yield _unusable(bad, "page table", more)
+
+
+def _inside_huge_leaf(context: Context) -> Callable[[int], bool]:
+    """Whether a frame is one of a huge leaf's, but not the first.
+
+    vmemmap_alloc_block() takes the block as one allocation that is no compound page:
+    only the first page has a reference, until the block is split for remapping.
+    """
+    vmemmap = context.kernel.vmemmap
+    size = vmemmap.pages_per_slot
+    firsts = {vmemmap.frame(n) for n, is_huge in vmemmap.slots() if is_huge}
+    return lambda pfn: pfn % size != 0 and pfn - pfn % size in firsts
+
+
+def _without(
+    runs: Iterator[tuple[int, int]], areas: list[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Runs of frames less those in altmaps, whose struct pages are never set up."""
+    for first, count in runs:
+        start, end = first, first + count
+        for low, high in areas:
+            if high <= start or end <= low:
+                continue
+            if start < low:
+                yield start, low - start
+            start = max(start, high)
+            if start >= end:
+                break
+        if start < end:
+            yield start, end - start
+
+
+def _unusable(state: FrameState, use: str, more: dict[str, object]) -> Violation:
+    return Violation(
+        Place("frame", state.pfn),
+        f"{use} frame in other use: {state.reason}",
+        f"the frame {state.pfn:#x} is in use as a {use} page of the vmemmap, yet "
+        f"{state.reason}"
+        if use == "page table"
+        else f"the frame {state.pfn:#x} backs the vmemmap, yet {state.reason}",
+        "in use, without a type",
+        state.reason,
+        {
+            **hexed(
+                flags=state.flags,
+                mapcount_word=state.mapcount_word,
+                mapping=state.mapping,
+            ),
+            "refcount": state.refcount,
+            "frame_pfn": state.pfn,
+            **more,
+        },
+    )

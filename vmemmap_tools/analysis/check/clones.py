@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Rule F6: PG_head and hugetlb types where no head is.
+
+Restoring a folio's vmemmap must give every page proper tails. Kernels that copy the
+head's page instead leave clones of the head at the start of each restored page; they
+outlive the folio, so that the whole vmemmap has to be looked at. Only base pages are:
+a huge leaf was never split, hence never restored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...kernel.strided import strided_u32, strided_u64
+from ...target.base import Fault
+from .context import Context
+from .findings import Place, Violation, hexed
+from .known import RESTORE_COPIES_HEAD
+from .registry import rule
+
+__all__ = ["Clone", "has_restored_clones", "restored_clones"]
+
+POISON = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A struct page that looks like a hugetlb head and is none; ``kind`` a to d."""
+
+    kind: str
+    pfn: int
+    frame: int
+    flags: int
+    word: int
+    next_word: int
+    mapcount_word: int
+    is_hugetlb: bool
+
+
+MEANING = {
+    "a": "a head that says itself that it is a tail (a folio demoted after a restore)",
+    "b": "a head whose second page is a tail of another head (a restored folio)",
+    "c": "a head whose second page is no tail (a restored folio that was freed)",
+    "d": "a hugetlb type without PG_head (a restored folio freed without page checks)",
+}
+
+
+def restored_clones(context: Context) -> list[Clone]:
+    """All clones of heads, found once for a reading."""
+    found: list[Clone] | None = context.store.get("clones")
+    if found is None:
+        found = context.store["clones"] = list(_scan(context))
+    return found
+
+
+def has_restored_clones(context: Context) -> bool:
+    """Whether the defect that copies heads explains flags where none belong."""
+    return (
+        not context.quick
+        and context.kernel.has("fake-heads")
+        and any(clone.is_hugetlb for clone in restored_clones(context))
+    )
+
+
+def _scan(context: Context) -> Iterator[Clone]:
+    vmemmap, g = context.kernel.vmemmap, context.geometry
+    if not g.struct_page_size_is_power_of_two:
+        return
+    slots = [first for first, is_huge in vmemmap.slots() if not is_huge]
+    for first in context.track("looking for stale heads", slots, len(slots)):
+        for number, frame, count in _to_read(context, first):
+            yield from _read_run(context, number, frame, count)
+
+
+def _to_read(context: Context, first: int) -> Iterator[tuple[int, int, int]]:
+    """(vmemmap page, frame, count): runs of adjoining frames that need a look.
+
+    Left out are the pages of optimised folios: tails that alias the head page or a tail
+    page have no struct pages of their own.
+    """
+    vmemmap, fmt = context.kernel.vmemmap, context.geometry.table_format
+    tails, shared = context.kernel.tail_frames, vmemmap.frames.shared
+    entries = vmemmap.entries(first, vmemmap.pages_per_slot)
+    start, frame, count = first, 0, 0
+    for i, entry in enumerate(entries):
+        number = first + i
+        here = (entry & fmt.address_mask) >> context.geometry.page_shift
+        wanted = bool(entry & fmt.present_mask) and here not in tails
+        if wanted and here in shared:
+            folio = context.folio_at(number)
+            wanted = folio is None or not folio.backing.is_optimised
+        if wanted and count and here == frame + count:
+            count += 1
+            continue
+        if count:
+            yield start, frame, count
+        start, frame, count = number, here, int(wanted)
+    if count:
+        yield start, frame, count
+
+
+def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator[Clone]:
+    kernel, g = context.kernel, context.geometry
+    try:
+        data = kernel.memory.read_physical(frame << g.page_shift, count << g.page_shift)
+    except Fault as fault:
+        if count == 1:
+            context.unread(fault, "vmemmap pages")
+            return
+        half = count // 2
+        yield from _read_run(context, number, frame, half)
+        yield from _read_run(context, number + half, frame + half, count - half)
+        return
+    pages, order, page = kernel.pages, kernel.target.byteorder, g.page_size
+    struct = pages.struct
+    flags = strided_u64(data, struct.offset("flags"), page, order)
+    word_at = struct.offset(pages.compound_member)
+    words = strided_u64(data, word_at, page, order)
+    next_words = strided_u64(data, pages.size + word_at, page, order)
+    types = strided_u32(data, struct.offset("_mapcount"), page, order)
+    hugetlb = kernel.target.enumerator("PGTY_hugetlb")
+    head_bit = pages.head_bit
+    for i in range(count):
+        is_head = flags[i] & head_bit
+        typed = hugetlb is not None and types[i] >> 24 == hugetlb
+        if not (is_head or typed) or flags[i] == POISON:
+            continue
+        pfn = pages.pfn(kernel.vmemmap.page_va(number + i))
+        if pfn < 0:
+            continue
+        is_hugetlb = typed or (
+            hugetlb is None
+            and pages.compound.is_hugetlb(data[i * page : i * page + 4 * pages.size])
+        )
+        kind = _kind(context, pfn, frame + i, bool(is_head), words[i], next_words[i])
+        if kind is not None:
+            yield Clone(
+                kind,
+                pfn,
+                frame + i,
+                flags[i],
+                words[i],
+                next_words[i],
+                types[i],
+                is_hugetlb,
+            )
+
+
+def _kind(
+    context: Context, pfn: int, frame: int, is_head: bool, word: int, next_word: int
+) -> str | None:
+    """Which kind of clone the first struct page of a vmemmap page is; None if sound."""
+    pages, vmemmap = context.kernel.pages, context.kernel.vmemmap
+    if not is_head:
+        return "d"
+    va = pages.va(pfn)
+    if not next_word & 1:
+        return "a" if word & 1 else "c"
+    head = va + pages.size & next_word if pages.has_mask else next_word - 1
+    if head == va:
+        return "a" if word & 1 else None
+    start, end = context.geometry.vmemmap_window
+    if not pages.has_mask and start <= head < end:
+        is_alias = (
+            vmemmap.frames.mappings(frame) > 1
+            and vmemmap.frame(vmemmap.page_number(head)) == frame
+        )
+        if is_alias:
+            return None
+    return "a" if word & 1 else "b"
+
+
+def _cpus(context: Context) -> int:
+    """CPUs that may each be caught in the middle of freeing or making one page."""
+    return context.kernel.target.unsigned("nr_cpu_ids") or 1
+
+
+@rule(
+    "F6",
+    "PG_head or a hugetlb type on a page that is no head occurs only as an alias of "
+    "a head's page",
+    severity="E",
+    holds="all",
+    reads=("first struct page of every vmemmap page that a base page maps",),
+    bug="restoring copies the head's page over the tails (6.12 stable kernels with "
+    "the walker's refactoring but without the zones' tail pages)",
+    why="page checks refuse to free such a folio and the memory is lost; without them "
+    "the buddy allocator hands out pages that still claim to be hugetlb.",
+    look="vmemmap page pfn:N for pfns at multiples of 64 inside the former folio; "
+    'dmesg: "corrupted mapping in tail page"',
+    applies=lambda context: (
+        None
+        if context.geometry.struct_page_size_is_power_of_two
+        else "struct pages straddle pages here, so that nothing is ever shared"
+    ),
+    racy=True,
+    thorough=True,
+)
+def heads_are_heads(context: Context) -> Iterator[Violation]:
+    clones = restored_clones(context)
+    lost_heads = [c for c in clones if c.kind == "c" and not c.is_hugetlb]
+    by_hugetlb = [c.pfn for c in clones if c.is_hugetlb]
+    many = len(lost_heads) > _cpus(context)
+    reach = 1 << max(context.pools, default=0)
+    for clone in clones:
+        certain = clone.is_hugetlb or clone.kind != "c" or many
+        certain = certain or any(0 < p - clone.pfn < reach for p in by_hugetlb)
+        pattern = clone.is_hugetlb or bool(by_hugetlb)
+        yield Violation(
+            Place("pfn", clone.pfn),
+            f"stale head, kind {clone.kind}"
+            + ("" if clone.is_hugetlb else ", typeless"),
+            f"pfn {clone.pfn:#x} is no compound head, yet its struct page is "
+            f"{MEANING[clone.kind]}",
+            "a tail or a single page",
+            {"kind": clone.kind, "hugetlb": clone.is_hugetlb},
+            {
+                **hexed(
+                    page_va=context.kernel.pages.va(clone.pfn),
+                    flags=clone.flags,
+                    compound_word=clone.word,
+                    next_compound_word=clone.next_word,
+                    mapcount_word=clone.mapcount_word,
+                ),
+                "frame_pfn": clone.frame,
+            },
+            severity=None if certain else "W",
+            known_issue=RESTORE_COPIES_HEAD
+            if pattern and context.kernel.has("fake-heads")
+            else None,
+        )

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Context: one reading of a kernel as the rules see it.
+
+What several rules need is made once and kept here: who owns which vmemmap page, the
+sharing that nothing explains (`sharing.Sharing`), the pools' lists. Frames are kept as
+bits or arrays, never as an object each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any, Callable, TypeVar
+
+from ...kernel.compound import CompoundBacking, classify
+from ...kernel.hugetlb import Folio, Hstate
+from ...kernel.hugetlb_lists import HugetlbLists, PoolList
+from ...kernel.kernel import Kernel
+from ...kernel.page_state import FrameStates
+from ...kernel.pageblocks import Pageblocks
+from ...kernel.pgmap import Pgmap
+from ...kernel.zones import Zone
+from ...target.base import Fault
+from .sharing import Sharing
+
+__all__ = ["Context", "Progress", "silent"]
+
+T = TypeVar("T")
+
+Progress = Callable[[str, "int | None"], AbstractContextManager[Any]]
+"""Makes a progress bar from a label and a number of units (None if unknown)."""
+
+MAX_FOLIO_BYTES_SHIFT = 34
+"""``MAX_FOLIO_ORDER`` is 16 GiB on every architecture that has gigantic folios."""
+
+
+class _Silent:
+    def update(self, n: int) -> None:
+        pass
+
+
+def silent(label: str, total: int | None) -> AbstractContextManager[Any]:
+    return nullcontext(_Silent())
+
+
+class Context:
+    """What rules read. ``saw`` and ``unread`` account for the rule that runs."""
+
+    def __init__(
+        self, kernel: Kernel, progress: Progress = silent, quick: bool = False
+    ):
+        self.kernel = kernel
+        self.geometry = kernel.geometry
+        self.quick = quick
+        self.store: dict[str, Any] = {}
+        self._progress = progress
+        self.examined = 0
+        self.unread_counts: Counter[str] = Counter()
+
+    # Account of the running rule
+
+    def begin(self) -> None:
+        """Start the account of the next rule."""
+        self.examined = 0
+        self.unread_counts = Counter()
+
+    def saw(self, count: int = 1) -> None:
+        """Count things that were looked at."""
+        self.examined += count
+
+    def unread(self, fault: Fault, concern: str, count: int = 1) -> None:
+        """Count things that could not be looked at, here and for the whole answer."""
+        self.unread_counts[fault.kind] += count
+        self.kernel.missing.record(fault, concern, count)
+
+    def track(
+        self, label: str, items: Iterable[T], total: int | None = None
+    ) -> Iterator[T]:
+        """The items, with progress shown and counted as examined."""
+        with self._progress(label, total) as bar:
+            for item in items:
+                self.examined += 1
+                yield item
+                bar.update(1)
+
+    # Features
+
+    def lacks(self, *features: str) -> str | None:
+        """Why a rule that needs these features does not apply; None if all are here."""
+        for feature in self.kernel.features:
+            if feature.name in features and not feature.present:
+                return f"not in this kernel: {feature.evidence}"
+        known = {f.name for f in self.kernel.features}
+        return next((f"unknown here: {f}" for f in features if f not in known), None)
+
+    @cached_property
+    def has_zone_tails(self) -> bool:
+        """Tails of hugetlb folios are the zones' shared tail pages (7.1 and later)."""
+        return self.kernel.has("zone-shared-tails")
+
+    @cached_property
+    def is_booting(self) -> bool:
+        """Whether boot-time states of the vmemmap may stand (``system_state``)."""
+        state = self.kernel.target.unsigned("system_state")
+        ready = self.kernel.target.enumerator("SYSTEM_FREEING_INITMEM")
+        return state is not None and ready is not None and state < ready
+
+    @cached_property
+    def max_folio_order(self) -> int:
+        """``MAX_FOLIO_ORDER``"""
+        return MAX_FOLIO_BYTES_SHIFT - self.geometry.page_shift
+
+    @cached_property
+    def order_shift(self) -> int:
+        """log2 of the bytes of vmemmap of one page, for masks; needs a power of two."""
+        return self.geometry.struct_page_size.bit_length() - 1
+
+    def tail_word(self, order: int, head_va: int) -> int:
+        """What the compound word of each tail of a folio must hold."""
+        if self.kernel.pages.has_mask:
+            return (-1 << order + self.order_shift) & (1 << 64) - 1 | 1
+        return head_va | 1
+
+    # Hugetlb
+
+    @cached_property
+    def folios(self) -> list[Folio]:
+        return self.kernel.hugetlb.folios()
+
+    @cached_property
+    def _folio_starts(self) -> array[int]:
+        pages = self.kernel.pages
+        return array("Q", (max(0, pages.vmemmap_page(f.pfn)) for f in self.folios))
+
+    def folio_at(self, number: int) -> Folio | None:
+        """The hugetlb folio whose struct pages begin in or span this vmemmap page."""
+        i = bisect_right(self._folio_starts, number) - 1
+        if i < 0:
+            return None
+        folio = self.folios[i]
+        inside = number - self._folio_starts[i] < max(1, folio.backing.pages)
+        return folio if inside else None
+
+    @cached_property
+    def folios_by_pfn(self) -> dict[int, Folio]:
+        """Only for kernels' pools: as many entries as there are folios."""
+        return {folio.pfn: folio for folio in self.folios}
+
+    def hpg(self, folio: Folio, name: str) -> bool | None:
+        return self.kernel.hugetlb.has_flag(folio, name)
+
+    @cached_property
+    def pools(self) -> dict[int, Hstate]:
+        """hstates by order."""
+        return {h.order: h for h in self.kernel.hugetlb.hstates}
+
+    @cached_property
+    def nodes(self) -> list[int]:
+        return sorted({zone.node for zone in self.kernel.zones})
+
+    @cached_property
+    def pool_lists(self) -> list[PoolList]:
+        """Free and active lists of all pools; empty where a kernel's are unknown."""
+        kernel = self.kernel
+        lists = HugetlbLists(kernel.target, kernel.memory, kernel.pages, kernel.vmemmap)
+        if not lists.are_known:
+            return []
+        return [
+            one
+            for hstate in kernel.hugetlb.hstates
+            for one in lists.of_pool(hstate, self.nodes)
+        ]
+
+    # Device memory
+
+    @cached_property
+    def compound_pgmaps(self) -> list[tuple[Pgmap, int, int]]:
+        """(map, first pfn, end pfn) of ranges whose compounds have vmemmap to share."""
+        return [
+            (pgmap, start, end)
+            for pgmap in self.kernel.pgmaps
+            if self.shift_is_sane(pgmap)
+            and self.geometry.vmemmap_pages(pgmap.vmemmap_shift)
+            for start, end in self.initialised_ranges(pgmap)
+        ]
+
+    def shift_is_sane(self, pgmap: Pgmap) -> bool:
+        return 0 <= pgmap.vmemmap_shift <= self.max_folio_order
+
+    def initialised_ranges(self, pgmap: Pgmap) -> Iterator[tuple[int, int]]:
+        """The ranges without the head that an altmap takes (``pfn_first``)."""
+        for i, (start, end) in enumerate(pgmap.ranges):
+            offset = 0
+            if pgmap.altmap is not None and i == 0:
+                offset = pgmap.altmap.reserve + pgmap.altmap.free
+            if start + offset < end:
+                yield start + offset, end
+
+    def dax_at(self, pfn: int) -> tuple[Pgmap, int] | None:
+        """(map, head pfn) of the device compound that has this pfn."""
+        for pgmap, start, end in self.compound_pgmaps:
+            if start <= pfn < end:
+                shift = pgmap.vmemmap_shift
+                head = start + (pfn - start >> shift << shift)
+                return (pgmap, head) if head + (1 << shift) <= end else None
+        return None
+
+    def backing_of(self, pfn: int, order: int) -> CompoundBacking:
+        """What backs the struct pages of a compound of at most MAX_FOLIO_ORDER."""
+        assert order <= self.max_folio_order
+        return classify(
+            self.kernel.vmemmap,
+            self.kernel.pages.vmemmap_page(pfn),
+            self.geometry.vmemmap_pages(order),
+            self.kernel.tail_frames,
+        )
+
+    @cached_property
+    def device_zone(self) -> int | None:
+        """Index of ZONE_DEVICE."""
+        return self.kernel.target.enumerator("ZONE_DEVICE")
+
+    # Frames and pages
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        return Sharing(self)
+
+    @cached_property
+    def frame_states(self) -> FrameStates:
+        return FrameStates(self.kernel.target, self.kernel.pages)
+
+    @cached_property
+    def pageblocks(self) -> Pageblocks:
+        kernel = self.kernel
+        return Pageblocks(
+            kernel.target, kernel.memory, kernel.geometry, kernel.sections
+        )
+
+    def zone_label(self, zone: Zone) -> str:
+        return f"node {zone.node} {zone.name}"
+
+    @cached_property
+    def flags_trusted(self) -> bool:
+        """Whether the widths of the node and zone fields agree with the zones' spans.
+
+        They are derived, not read: a few pages of each zone decide whether any rule may
+        speak about node and zone of a struct page.
+        """
+        pages, agree, differ = self.kernel.pages, 0, 0
+        for zone in self.kernel.zones:
+            if not zone.present:
+                continue
+            for part in (1, 3, 5, 7):
+                pfn = zone.start_pfn + zone.spanned * part // 8
+                try:
+                    page = pages.page(pfn)
+                except Fault:
+                    continue
+                if page.is_poisoned or not page.flags:
+                    continue
+                found = self.kernel.zones.get(pages.node(page), pages.zone_index(page))
+                if found is not None and found.spans(pfn):
+                    agree += 1
+                else:
+                    differ += 1
+        return agree > differ
+
+    def is_absent(self, first: int, count: int) -> bool:
+        """Whether these vmemmap pages hang below a table that could not be read."""
+        vmemmap = self.kernel.vmemmap
+        start, end = vmemmap.page_va(first), vmemmap.page_va(first + count)
+        return any(a.va < end and start < a.end_va for a in vmemmap.absent)

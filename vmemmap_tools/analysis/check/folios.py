@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Rules F1 to F4, F8 and F14: how the vmemmap of each hugetlb folio is mapped.
+
+Mirrors ``mm/hugetlb_vmemmap.c``. What a folio looks like is decided by its page-table
+entries; the kernel's own flag is what they are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...kernel.hugetlb import Folio
+from ...kernel.vmemmap import HOLE
+from ..hvo import OPTIMISED_FLAG, why_not
+from .clones import has_restored_clones
+from .context import Context
+from .findings import Place, Violation, hexed
+from .known import RESTORE_COPIES_HEAD
+from .registry import rule
+
+__all__: list[str] = []
+
+LAYOUTS = ("self-shared", "page1-shared", "zone-shared")
+
+
+def without_folios(context: Context) -> str | None:
+    """Why rules about the optimisation of hugetlb folios do not apply."""
+    return context.lacks("hugetlb-hvo")
+
+
+def prescribed_layout(context: Context) -> str | None:
+    """The layout that this kernel gives to an optimised folio."""
+    if context.has_zone_tails:
+        return "zone-shared"
+    if not context.kernel.has("hugetlb-hvo"):
+        return None
+    return "page1-shared" if context.kernel.kept_pages > 1 else "self-shared"
+
+
+def evidence(context: Context, folio: Folio) -> dict[str, object]:
+    """Addresses and words that belong to every finding about a folio."""
+    number = context.kernel.pages.vmemmap_page(folio.pfn)
+    entries = context.kernel.vmemmap.entries(number, 2)
+    return {
+        **hexed(
+            head_va=context.kernel.pages.va(folio.pfn),
+            private=folio.private,
+            head_entry=entries[0],
+            tail_entry=entries[1],
+        ),
+        "order": folio.order,
+        "layout": folio.backing.layout,
+        "kept_frames": folio.backing.kept,
+        "vmemmap_pages": folio.backing.pages,
+    }
+
+
+def name(folio: Folio) -> str:
+    return f"the hugetlb folio of order {folio.order} at pfn {folio.pfn:#x}"
+
+
+def _optimised(context: Context) -> Iterator[Folio]:
+    for folio in context.folios:
+        if folio.backing.is_optimised:
+            context.saw()
+            yield folio
+
+
+@rule(
+    "F1",
+    "HPG_vmemmap_optimized is set exactly on the folios whose vmemmap is shared",
+    severity="E",
+    holds="kernels with hugetlb vmemmap optimisation",
+    reads=("hugetlb folios", "vmemmap page tables"),
+    bug="a failed remap or restore that leaves the flag or the entries behind",
+    why="the flag decides whether freeing a folio restores its vmemmap first: flagged "
+    "without sharing it is restored twice, shared without the flag its memory goes "
+    "to the buddy allocator with read-only struct pages.",
+    look="vmemmap hvo --folios: FLAGGED against OPTIMISED",
+    applies=without_folios,
+    racy=True,
+    exceptions="The flag is set before the remap and cleared after the restore. On "
+    "arm64 (in flight) a folio may stay flagged with some tails restored.",
+)
+def flag_matches_mapping(context: Context) -> Iterator[Violation]:
+    for folio in context.folios:
+        flagged = context.hpg(folio, OPTIMISED_FLAG)
+        if flagged is None or not folio.backing.mapped:
+            continue
+        context.saw()
+        shared = folio.backing.is_optimised
+        if flagged == shared:
+            continue
+        known = None
+        if flagged and has_restored_clones(context):
+            known = RESTORE_COPIES_HEAD
+        yield Violation(
+            Place("folio", folio.pfn),
+            "flag without sharing" if flagged else "sharing without flag",
+            f"{name(folio)} "
+            + (
+                "is flagged as optimised, but every vmemmap page has a frame of its own"
+                if flagged
+                else "shares vmemmap frames, but is not flagged as optimised"
+            ),
+            "shared" if flagged else "private",
+            folio.backing.layout,
+            evidence(context, folio),
+            known_issue=known,
+        )
+
+
+@rule(
+    "F2",
+    "the head vmemmap page of a folio is writable and backed by a frame of its own",
+    severity="E",
+    holds="all",
+    reads=("hugetlb folios", "vmemmap page tables"),
+    bug="vmemmap frames freed twice and given out twice",
+    why="the head page holds the folio's counters and flags: shared with another "
+    "folio each would change the other's, read-only every change faults.",
+    look="vmemmap page pfn:HEAD: backs",
+    racy=True,
+    exceptions="Before 7.1 the folio's own tails alias its head page.",
+)
+def head_page_is_own(context: Context) -> Iterator[Violation]:
+    vmemmap = context.kernel.vmemmap
+    for folio in context.folios:
+        backing = folio.backing
+        if not backing.pages or backing.head_frame == HOLE:
+            continue
+        context.saw()
+        number = context.kernel.pages.vmemmap_page(folio.pfn)
+        if vmemmap.is_readonly(number):
+            yield Violation(
+                Place("folio", folio.pfn),
+                "read-only head page",
+                f"the head vmemmap page of {name(folio)} is mapped read-only",
+                "writable",
+                "read-only",
+                evidence(context, folio),
+            )
+        own = backing.pages if backing.layout == "self-shared" else 1
+        found = vmemmap.frames.mappings(backing.head_frame)
+        if found != own and backing.layout != "mixed":
+            yield Violation(
+                Place("folio", folio.pfn),
+                "head frame with other users",
+                f"the head frame {backing.head_frame:#x} of {name(folio)} backs "
+                f"{found} vmemmap pages instead of {own}",
+                own,
+                found,
+                {**evidence(context, folio), "frame_pfn": backing.head_frame},
+            )
+
+
+def _not_while_booting(context: Context) -> str | None:
+    if context.is_booting:
+        return "the kernel was still booting: gigantic pages are protected late"
+    return without_folios(context)
+
+
+@rule(
+    "F3",
+    "the tail vmemmap pages of an optimised folio are read-only",
+    severity="E",
+    holds="kernels with hugetlb vmemmap optimisation",
+    reads=("hugetlb folios", "vmemmap page tables"),
+    bug="a missing write protection",
+    why="a write to one aliased struct page shows in all others; the kernel relies on "
+    "the fault to catch such writers.",
+    look="vmemmap hvo --folios: TAIL RO",
+    applies=_not_while_booting,
+    racy=True,
+    exceptions="Gigantic boot pages are writable until they are gathered.",
+)
+def tails_are_readonly(context: Context) -> Iterator[Violation]:
+    for folio in _optimised(context):
+        if folio.backing.layout in LAYOUTS and folio.backing.tail_readonly is not True:
+            some = folio.backing.tail_readonly is None
+            yield Violation(
+                Place("folio", folio.pfn),
+                "writable tail pages",
+                f"{'some' if some else 'the'} shared tail vmemmap pages of "
+                f"{name(folio)} are writable",
+                "read-only",
+                "partly writable" if some else "writable",
+                evidence(context, folio),
+            )
+
+
+@rule(
+    "F4",
+    "all tails of an optimised folio are mapped to the one target of this kernel",
+    severity="E",
+    holds="kernels with hugetlb vmemmap optimisation",
+    reads=("hugetlb folios", "vmemmap page tables"),
+    bug="a rollback that stopped half-way",
+    why="5.14 to 5.17 map tails to page 1, 5.18 to 7.0 to the head page, 7.1 and "
+    "later to the zone's tail page; anything else reads as other struct pages.",
+    look="vmemmap map --pfn HEAD+N",
+    applies=without_folios,
+    racy=True,
+)
+def tails_have_one_target(context: Context) -> Iterator[Violation]:
+    prescribed = prescribed_layout(context)
+    for folio in _optimised(context):
+        if folio.backing.layout != prescribed:
+            yield Violation(
+                Place("folio", folio.pfn),
+                f"layout {folio.backing.layout}",
+                f"{name(folio)} is mapped {folio.backing.layout}; this kernel maps "
+                f"optimised folios {prescribed}",
+                prescribed,
+                folio.backing.layout,
+                evidence(context, folio),
+            )
+
+
+@rule(
+    "F8",
+    "no optimised folio has vmemmap that is hosted by its own memory block",
+    severity="E",
+    holds="kernels with PG_vmemmap_self_hosted",
+    reads=("struct pages of vmemmap frames",),
+    bug="a missing test for self-hosted vmemmap",
+    why="memory_hotplug frees self-hosted vmemmap with its block: the optimisation "
+    "must not have given such frames to the buddy allocator.",
+    look="vmemmap page pfn:FRAME: flags vmemmap_self_hosted",
+    applies=lambda context: (
+        without_folios(context)
+        or (
+            "this kernel has no PG_vmemmap_self_hosted"
+            if context.kernel.target.enumerator("PG_vmemmap_self_hosted") is None
+            else None
+        )
+    ),
+    racy=True,
+)
+def not_self_hosted(context: Context) -> Iterator[Violation]:
+    kernel = context.kernel
+    hosted_blocks: dict[int, int | None] = {}
+    for folio in _optimised(context):
+        section = kernel.sections.of_pfn(folio.pfn)
+        if section is None or section.is_early:
+            continue
+        if section.nr not in hosted_blocks:
+            hosted_blocks[section.nr] = _hosted_frame(context, section.nr)
+        frames = [folio.backing.head_frame, folio.backing.tail_frame]
+        frame = next(
+            (f for f in frames if kernel.self_hosting.is_self_hosted_frame(f)),
+            hosted_blocks[section.nr],
+        )
+        if frame is not None:
+            yield Violation(
+                Place("folio", folio.pfn),
+                "optimised though self-hosted",
+                f"{name(folio)} is optimised, though its memory block hosts its own "
+                f"vmemmap (frame {frame:#x})",
+                "not optimised",
+                "optimised",
+                {**evidence(context, folio), "frame_pfn": frame},
+            )
+
+
+def _hosted_frame(context: Context, nr: int) -> int | None:
+    """A self-hosted vmemmap frame of the memory block that this section is in."""
+    kernel = context.kernel
+    section = kernel.sections.get(nr)
+    block = kernel.sections.memory_block(section) if section is not None else None
+    for other in kernel.sections.between(
+        max(0, nr - 512) * context.geometry.pages_per_section,
+        (nr + 1) * context.geometry.pages_per_section,
+    ):
+        same = block is not None and kernel.sections.memory_block(other) == block
+        if (same or other.nr == nr) and kernel.self_hosting.is_self_hosted(other):
+            number = kernel.pages.vmemmap_page(other.start_pfn)
+            return kernel.vmemmap.frame(number)
+    return None
+
+
+@rule(
+    "F14",
+    "every hugetlb folio that could be optimised is",
+    severity="I",
+    holds="kernels with hugetlb vmemmap optimisation that is switched on",
+    reads=("hugetlb folios", "vmemmap_optimize_enabled"),
+    bug="none: memory was short, or the folio was made while the policy was off",
+    why="it shows what could still be saved.",
+    look="vmemmap hvo: REASON, SAVABLE",
+    applies=lambda context: (
+        without_folios(context)
+        or (
+            None
+            if context.kernel.target.unsigned("vmemmap_optimize_enabled")
+            else "the optimisation of new folios is switched off, or not known"
+        )
+    ),
+    racy=True,
+)
+def folio_could_be_optimised(context: Context) -> Iterator[Violation]:
+    for folio in context.folios:
+        context.saw()
+        if folio.backing.is_optimised or why_not(context.kernel, folio) != "eligible":
+            continue
+        yield Violation(
+            Place("folio", folio.pfn),
+            f"not optimised, order {folio.order}",
+            f"{name(folio)} could be optimised but is not",
+            "optimised",
+            folio.backing.layout,
+            evidence(context, folio),
+        )

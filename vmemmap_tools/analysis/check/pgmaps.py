@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Rules P1, P5 to P8: how the vmemmap of device memory is laid out and backed.
+
+Mirrors ``vmemmap_populate_compound_pages()`` of ``mm/sparse-vmemmap.c``,
+``struct vmem_altmap`` and ``mm/memremap.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...kernel import xarray
+from ...kernel.compound import CompoundBacking
+from ...kernel.pgmap import Altmap, Pgmap
+from ...target.base import Fault
+from ..dax import compounds_of, expected_saving, vmemmap_spans
+from .context import Context
+from .findings import Place, Violation, hexed
+from .known import ALTMAP_ERROR_PATH
+from .registry import rule
+
+__all__: list[str] = []
+
+
+def place(start: int) -> Place:
+    return Place("pgmap", start)
+
+
+def _compounds(
+    context: Context,
+) -> Iterator[tuple[Pgmap, int, int, int, CompoundBacking]]:
+    """(map, first pfn, end pfn, head pfn, backing) of every device compound."""
+    for pgmap, start, end in context.compound_pgmaps:
+        for head, backing in compounds_of(context.kernel, pgmap, start, end):
+            context.saw()
+            yield pgmap, start, end, head, backing
+
+
+def _without_compounds(context: Context) -> str | None:
+    return context.lacks("dax-compound")
+
+
+def _backing_evidence(context: Context, head: int, pgmap: Pgmap) -> dict[str, object]:
+    number = context.kernel.pages.vmemmap_page(head)
+    entries = context.kernel.vmemmap.entries(number, 2)
+    return {
+        **hexed(
+            head_va=context.kernel.pages.va(head),
+            pgmap_va=pgmap.va,
+            head_entry=entries[0],
+            tail_entry=entries[1],
+        ),
+        "head_pfn": head,
+        "vmemmap_shift": pgmap.vmemmap_shift,
+    }
+
+
+@rule(
+    "P1",
+    "each device compound shares its vmemmap exactly as the kernel's conditions say",
+    severity="E",
+    holds="kernels with dev_pagemap.vmemmap_shift",
+    reads=("pgmaps", "mem_section", "vmemmap page tables"),
+    bug="altmap and pgmap mixed up; a section activated with the wrong order",
+    why="vmemmap_can_optimize() decides when a range is added and again when it is "
+    "removed: populated otherwise, removal frees the wrong frames.",
+    look="vmemmap dax: SAVED against EXPECTED; vmemmap map --pfn HEAD+N",
+    applies=_without_compounds,
+    racy=True,
+    exceptions="Memory added to an early section uses the boot memmap as it is; parts "
+    "of sections are not shared where sections carry the order.",
+)
+def compound_is_shared_as_predicted(context: Context) -> Iterator[Violation]:
+    kernel = context.kernel
+    by_order = kernel.sections.order_member is not None
+    for pgmap, start, end, head, backing in _compounds(context):
+        if not backing.mapped:
+            continue  # S4 tells
+        wanted = expected_saving(kernel, pgmap, start, end, head)
+        saved = backing.saved_pages
+        in_transition = by_order and wanted and saved == wanted + 1
+        if saved == wanted or in_transition:
+            if backing.layout == "mixed" and saved:
+                wanted = -1  # the number is right, the frames are not
+            else:
+                continue
+        yield Violation(
+            place(start),
+            "compound not shared as predicted",
+            f"the device compound at pfn {head:#x} is mapped {backing.layout} and "
+            f"saves {saved} of {backing.pages} vmemmap pages"
+            + (f" instead of {wanted}" if wanted >= 0 else ""),
+            wanted if wanted >= 0 else "one target for all tails",
+            saved if wanted >= 0 else backing.layout,
+            _backing_evidence(context, head, pgmap),
+        )
+
+
+def _refcount_applies(context: Context) -> str | None:
+    return context.lacks("dax-dedup")
+
+
+@rule(
+    "P5",
+    "the frame of a device compound's shared page has a reference for each mapping",
+    severity="E",
+    holds="kernels whose device DAX shares its vmemmap",
+    reads=("vmemmap page tables", "struct page of the frame"),
+    bug="a range removed with the wrong pgmap: leaked or freed too early",
+    why="removal drops one reference per page-table entry and frees the frame with "
+    "the last; too few and it is freed while others map it.",
+    look="vmemmap page pfn:FRAME: refcount, backs",
+    applies=_refcount_applies,
+    racy=True,
+    exceptions="Zones' shared tail pages may be counted once and for each mapping.",
+)
+def shared_frame_is_counted(context: Context) -> Iterator[Violation]:
+    kernel = context.kernel
+    seen: set[int] = set()
+    for pgmap, start, _, head, backing in _compounds(context):
+        frame = backing.tail_frame
+        if backing.layout not in ("page1-shared", "zone-shared") or frame < 0:
+            continue
+        is_zone_tail = backing.layout == "zone-shared"
+        if is_zone_tail and frame in seen:
+            continue
+        if is_zone_tail:
+            seen.add(frame)
+        mappings = kernel.vmemmap.frames.mappings(frame)
+        try:
+            refcount = kernel.pages.page(frame).refcount
+        except Fault as fault:
+            context.unread(fault, "struct pages of shared frames")
+            continue
+        allowed = (1, 1 + mappings) if is_zone_tail else (mappings,)
+        if refcount not in allowed:
+            yield Violation(
+                place(start),
+                "shared frame counted wrongly",
+                f"the frame {frame:#x} backs {mappings} vmemmap pages of the device "
+                f"compound at pfn {head:#x}, but its refcount is {refcount}",
+                allowed[-1],
+                refcount,
+                {**_backing_evidence(context, head, pgmap), "frame_pfn": frame},
+            )
+
+
+def _altmaps(context: Context) -> Iterator[tuple[Pgmap, Altmap, int, int]]:
+    for pgmap in context.kernel.pgmaps:
+        if pgmap.altmap is not None and pgmap.ranges:
+            context.saw()
+            start = min(a for a, _ in pgmap.ranges)
+            yield pgmap, pgmap.altmap, start, max(b for _, b in pgmap.ranges)
+
+
+@rule(
+    "P6",
+    "the vmemmap of a map with an altmap lies inside the altmap, which counts it",
+    severity="E",
+    holds="all",
+    reads=("pgmaps", "vmemmap page tables"),
+    bug='"mm/memory_hotplug: fix incorrect altmap passing in error path"',
+    why="vmem_altmap_free() takes frames back by count: what lies elsewhere is never "
+    "freed, and what is not counted is given out twice.",
+    look="vmemmap dax; vmemmap map --pfn A-B",
+    racy=True,
+    exceptions="Page tables never come from the altmap. Memory added to an early "
+    "section uses the boot memmap.",
+)
+def altmap_holds_vmemmap(context: Context) -> Iterator[Violation]:
+    for pgmap, altmap, start, end in _altmaps(context):
+        low, high = altmap.base_pfn + altmap.reserve, altmap.end_pfn
+        evidence = {**hexed(pgmap_va=pgmap.va), "altmap": [low, high]}
+        if altmap.alloc + altmap.align > altmap.free:
+            yield Violation(
+                place(start),
+                "altmap overdrawn",
+                f"the altmap at pfn {low:#x} has {altmap.free} pages, yet "
+                f"{altmap.alloc} are allocated and {altmap.align} lost to alignment",
+                altmap.free,
+                altmap.alloc + altmap.align,
+                evidence,
+                known_issue=None,
+            )
+        outside = _frames_outside(context, start, end, low, high)
+        if outside:
+            yield Violation(
+                place(start),
+                "vmemmap outside its altmap",
+                f"{len(outside)} frames behind the vmemmap of pfn {start:#x}-{end:#x} "
+                f"lie outside its altmap, the first at {outside[0]:#x}",
+                [low, high],
+                outside[:4],
+                evidence,
+                known_issue=ALTMAP_ERROR_PATH,
+            )
+        used = context.kernel.vmemmap.frames.distinct_in(low, min(high, low + MAX_PFNS))
+        if used != altmap.alloc:
+            yield Violation(
+                place(start),
+                "altmap miscounted",
+                f"{used} pages of the altmap at pfn {low:#x} back the vmemmap, but "
+                f"{altmap.alloc} are counted",
+                used,
+                altmap.alloc,
+                evidence,
+            )
+
+
+MAX_PFNS = 1 << 34
+"""64 TiB: more of one altmap is not looked at."""
+MAX_OUTSIDE = 1 << 16
+
+
+def _frames_outside(
+    context: Context, start: int, end: int, low: int, high: int
+) -> list[int]:
+    kernel, fmt = context.kernel, context.geometry.table_format
+    shift = context.geometry.page_shift
+    outside: list[int] = []
+    for first, count in vmemmap_spans(kernel, start, end):
+        pfn = kernel.pages.pfn(kernel.vmemmap.page_va(first))
+        section = kernel.sections.of_pfn(pfn)
+        if section is None or section.is_early or len(outside) > MAX_OUTSIDE:
+            continue
+        entries = kernel.vmemmap.entries(first, count)
+        frames = {
+            (e & fmt.address_mask) >> shift
+            for e in set(entries)
+            if (e & fmt.present_mask)
+        }
+        outside += sorted(f for f in frames if not low <= f < high)
+    return outside
+
+
+@rule(
+    "P7",
+    "later sections of a compound larger than a section hold only its one shared frame",
+    severity="W",
+    holds="kernels whose device DAX keeps two vmemmap pages of a compound",
+    reads=("pgmaps", "vmemmap page tables"),
+    bug="sections populated again in another order",
+    why="each later section is mapped whole to the frame found just below it.",
+    look="vmemmap map --section NR",
+    applies=lambda context: (
+        context.lacks("dax-dedup")
+        or (
+            "here tails are the zones' shared tail pages"
+            if context.kernel.sections.order_member == "compound_page_order"
+            else None
+        )
+    ),
+    racy=True,
+)
+def later_sections_alias(context: Context) -> Iterator[Violation]:
+    kernel, per_section = context.kernel, context.geometry.pages_per_section
+    for pgmap, _, _, head, backing in _compounds(context):
+        if 1 << pgmap.vmemmap_shift <= per_section or not backing.is_optimised:
+            continue
+        for section in kernel.sections.between(head, head + (1 << pgmap.vmemmap_shift)):
+            if section.start_pfn <= head:
+                continue
+            first = kernel.pages.vmemmap_page(section.start_pfn)
+            count = context.geometry.vmemmap_pages(per_section.bit_length() - 1)
+            frames = set(kernel.vmemmap.backing(first, count).mapped)
+            if frames - {backing.tail_frame}:
+                yield Violation(
+                    Place("section", section.nr),
+                    "later section with frames of its own",
+                    f"section {section.nr} continues the device compound at pfn "
+                    f"{head:#x}, but has {len(frames - {backing.tail_frame})} frames "
+                    "besides the shared one",
+                    [backing.tail_frame],
+                    sorted(frames)[:4],
+                    _backing_evidence(context, head, pgmap),
+                )
+
+
+@rule(
+    "P8",
+    "pgmap_array and the maps' ranges agree, and ranges are aligned to their compounds",
+    severity="W",
+    holds="all",
+    reads=("pgmap_array", "pgmaps"),
+    bug="a driver's mistake",
+    why="get_dev_pagemap() finds the map of a pfn in the array, the sharing goes by "
+    "the range's own borders.",
+    look="vmemmap dax",
+    applies=lambda context: (
+        "this kernel has no pgmap_array"
+        if context.kernel.target.variable("pgmap_array") is None
+        else None
+    ),
+    racy=True,
+    exceptions="The head of a range that an altmap takes is not counted.",
+)
+def ranges_agree(context: Context) -> Iterator[Violation]:
+    kernel = context.kernel
+    array = kernel.target.variable("pgmap_array")
+    assert array is not None
+    by_va = {p.va: p for p in kernel.pgmaps}
+    try:
+        for index, va in xarray.for_each_entry(kernel.memory, array.address):
+            context.saw()
+            pgmap = by_va.get(va)
+            if pgmap is None or any(a <= index < b for a, b in pgmap.ranges):
+                continue
+            yield Violation(
+                place(index),
+                "array entry outside the map's ranges",
+                f"pgmap_array has at pfn {index:#x} a map whose ranges do not "
+                "include it",
+                [list(r) for r in pgmap.ranges[:4]],
+                index,
+                hexed(pgmap_va=va),
+            )
+    except Fault as fault:
+        context.unread(fault, "nodes of pgmap_array")
+    for pgmap in kernel.pgmaps:
+        if not context.shift_is_sane(pgmap):
+            yield Violation(
+                place(pgmap.ranges[0][0] if pgmap.ranges else 0),
+                "impossible vmemmap_shift",
+                f"a pgmap has vmemmap_shift {pgmap.vmemmap_shift}",
+                f"0 to {context.max_folio_order}",
+                pgmap.vmemmap_shift,
+                hexed(pgmap_va=pgmap.va),
+            )
+            continue
+        for start, end in context.initialised_ranges(pgmap):
+            if (end - start) % (1 << pgmap.vmemmap_shift):
+                yield Violation(
+                    place(start),
+                    "range not aligned",
+                    f"the range of pfn {start:#x}-{end:#x} is no multiple of its "
+                    f"compounds of 2^{pgmap.vmemmap_shift} pages",
+                    f"a multiple of {1 << pgmap.vmemmap_shift}",
+                    end - start,
+                    hexed(pgmap_va=pgmap.va),
+                )

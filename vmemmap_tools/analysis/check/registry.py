@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The rules and what is to be said about each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable
+
+from .findings import SEVERITIES, Violation
+
+if TYPE_CHECKING:
+    from .context import Context
+
+__all__ = ["FAMILIES", "RULES", "Rule", "all_rules", "rule"]
+
+Check = Callable[["Context"], Iterator[Violation]]
+Applies = Callable[["Context"], "str | None"]
+
+FAMILIES = {
+    "S": "sections",
+    "Z": "shared tail pages",
+    "F": "hugetlb folios",
+    "C": "counters",
+    "P": "device memory",
+}
+"""First letter of a rule's id -> what the rules of that family are about."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: what must hold, and everything that helps to read a finding.
+
+    ``applies`` tells why the rule does not apply to a kernel, None if it does.
+    ``racy`` rules read what a running kernel changes meanwhile. ``thorough`` ones read
+    much and are left out by ``--quick``.
+    """
+
+    id: str
+    statement: str
+    severity: str
+    holds: str
+    reads: tuple[str, ...]
+    bug: str
+    why: str
+    look: str
+    applies: Applies
+    check: Check
+    racy: bool = False
+    thorough: bool = False
+    exceptions: str = ""
+
+    @property
+    def docs(self) -> str:
+        """Where the documentation describes the rule."""
+        return f"docs/check.md#{self.id.lower()}"
+
+
+RULES: dict[str, Rule] = {}
+"""All rules by id, in the order in which the families' files define them."""
+
+
+def _always(context: Context) -> str | None:
+    return None
+
+
+def rule(
+    id: str,
+    statement: str,
+    *,
+    severity: str,
+    holds: str,
+    reads: tuple[str, ...],
+    bug: str,
+    why: str,
+    look: str,
+    applies: Applies = _always,
+    racy: bool = False,
+    thorough: bool = False,
+    exceptions: str = "",
+) -> Callable[[Check], Check]:
+    """Register the decorated generator function as a rule."""
+    assert severity in SEVERITIES
+    assert id not in RULES
+    assert id[0] in FAMILIES
+
+    def register(check: Check) -> Check:
+        RULES[id] = Rule(
+            id=id,
+            statement=statement,
+            severity=severity,
+            holds=holds,
+            reads=reads,
+            bug=bug,
+            why=why,
+            look=look,
+            applies=applies,
+            check=check,
+            racy=racy,
+            thorough=thorough,
+            exceptions=exceptions,
+        )
+        return check
+
+    return register
+
+
+def all_rules() -> list[Rule]:
+    """Every rule, by family and number."""
+    order = list(FAMILIES)
+    return sorted(RULES.values(), key=lambda r: (order.index(r.id[0]), int(r.id[1:])))

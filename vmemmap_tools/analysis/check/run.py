@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Running rules over a kernel, and the account of what was checked.
+
+On a live kernel a finding of a racy rule counts only when two further readings, each
+through a fresh Kernel, show it as well (`live`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...kernel.kernel import Kernel
+from ...target.base import Fault, TargetError
+from .context import Context, Progress, silent
+from .findings import Finding, Violation
+from .live import confirm
+from .registry import Rule
+
+__all__ = ["MAX_FINDINGS", "Account", "Checker"]
+
+MAX_FINDINGS = 100_000
+"""Findings of one rule that are kept; a damaged dump has no say in our memory."""
+
+
+@dataclass
+class Account:
+    """What became of one rule.
+
+    ``status`` is "checked", "partly" (some of it could not be read), "not checked" or
+    "not applicable"; ``why`` explains the last three.
+    """
+
+    rule: Rule
+    status: str = "checked"
+    why: str | None = None
+    examined: int = 0
+    findings: int = 0
+    not_listed: int = 0
+    dismissed: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rule": self.rule.id,
+            "status": self.status,
+            "why": self.why,
+            "examined": self.examined,
+            "findings": self.findings,
+            "not_listed": self.not_listed,
+            "dismissed": self.dismissed,
+            "unread": dict(self.unread),
+        }
+
+
+class Checker:
+    """Runs rules over one kernel; ``accounts`` is complete when `findings` ends."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        rules: Sequence[Rule],
+        quick: bool = False,
+        progress: Progress = silent,
+    ):
+        self.kernel = kernel
+        self._rules = rules
+        self._quick = quick
+        self._progress = progress
+        self.accounts: dict[str, Account] = {}
+
+    def findings(self) -> Iterator[Finding]:
+        """All findings, rule by rule."""
+        context = Context(self.kernel, self._progress, self._quick)
+        found = {rule.id: self._run(context, rule) for rule in self._rules}
+        if self.kernel.target.live:
+            found = self._confirmed(found)
+        for rule in self._rules:
+            self.accounts[rule.id].findings = len(found[rule.id])
+            yield from found[rule.id]
+
+    def _run(self, context: Context, rule: Rule) -> list[Finding]:
+        account = self.accounts[rule.id] = Account(rule)
+        if rule.thorough and self._quick:
+            account.status, account.why = "not checked", "left out by --quick"
+            return []
+        context.begin()
+        found: list[Finding] = []
+        try:
+            account.why = rule.applies(context)
+            if account.why is not None:
+                account.status = "not applicable"
+                return []
+            for violation in rule.check(context):
+                if len(found) < MAX_FINDINGS:
+                    found.append(as_finding(rule, violation))
+                else:
+                    account.not_listed += 1
+        except Fault as fault:
+            context.unread(fault, f"what {rule.id} reads")
+            account.status, account.why = "partly", f"ended early: {fault}"
+        except TargetError as error:
+            account.status, account.why = "not checked", str(error)
+        account.examined = context.examined
+        account.unread = context.unread_counts
+        if account.unread and account.status == "checked":
+            kinds = ", ".join(f"{n} {kind}" for kind, n in account.unread.items())
+            account.status, account.why = "partly", f"not in the dump: {kinds}"
+        if not account.examined and not found and account.status == "checked":
+            account.why = "nothing of the kind is there"
+        return found
+
+    def _confirmed(self, found: dict[str, list[Finding]]) -> dict[str, list[Finding]]:
+        """Without those findings of racy rules that later readings do not show."""
+        racy = [rule for rule in self._rules if rule.racy and found[rule.id]]
+        confirmed, dismissed = confirm(
+            self.kernel,
+            racy,
+            {rule.id: found[rule.id] for rule in racy},
+            self._progress,
+        )
+        for rule in racy:
+            self.accounts[rule.id].dismissed = dismissed[rule.id]
+        return {**found, **confirmed}
+
+
+def as_finding(rule: Rule, violation: Violation) -> Finding:
+    """A violation with its rule's id and severity."""
+    return Finding(
+        rule=rule.id,
+        severity=violation.severity or rule.severity,
+        where=violation.where,
+        cause=violation.cause,
+        message=violation.message,
+        expected=violation.expected,
+        found=violation.found,
+        evidence=violation.evidence,
+        known_issue=violation.known_issue,
+    )

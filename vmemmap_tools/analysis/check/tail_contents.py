@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Rule Z2: every struct page of a shared tail page is the same proper tail.
+
+Mirrors ``init_compound_tail()`` of ``mm/internal.h``. Members that only
+``__init_single_page()`` decides (list pointers, last_cpupid) are not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...kernel.zones import TailPage, Zone
+from ...target.base import Fault
+from .context import Context
+from .findings import Place, Violation, hexed
+from .known import BOOT_TAIL_REFCOUNT
+from .registry import rule
+
+__all__: list[str] = []
+
+TAIL_MAPPING_LOW = 0x400
+"""``TAIL_MAPPING`` without POISON_POINTER_DELTA, which differs by architecture."""
+LOW_HALF = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of the template: bytes at ``offset`` that, masked, have one value."""
+
+    name: str
+    offset: int
+    size: int
+    mask: int
+    value: int
+
+
+def template(context: Context, zone: Zone, order: int) -> list[Member]:
+    """What each struct page of a zone's tail page of this order must hold."""
+    kernel = context.kernel
+    pages, struct = kernel.pages, kernel.pages.struct
+
+    def member(name: str, value: int, mask: int | None = None) -> Member | None:
+        if name not in struct:
+            return None
+        m = struct[name]
+        full = (1 << 8 * m.size) - 1
+        return Member(name, m.offset, m.size, full if mask is None else mask, value)
+
+    flags_mask, flags = pages.head_bit, 0
+    if context.flags_trusted:
+        node_shift = 64 - pages.nodes_width
+        zone_shift = node_shift - pages.zones_width
+        flags_mask |= (1 << 64) - (1 << zone_shift)
+        flags |= (zone.node << node_shift | zone.index << zone_shift) & (1 << 64) - 1
+    wanted = [
+        member("flags", flags, flags_mask),
+        member(pages.compound_member, context.tail_word(order, 0)),
+        member("mapping", TAIL_MAPPING_LOW, LOW_HALF),
+        member("private", 0),
+        member("_mapcount", 0xFFFFFFFF),
+        member("_refcount", 0),
+        member("memcg_data", 0),
+    ]
+    return [m for m in wanted if m is not None]
+
+
+def _applies(context: Context) -> str | None:
+    if context.is_booting:
+        return "the kernel was still booting: tail pages are filled late"
+    if not context.kernel.pages.has_mask:
+        return context.lacks("zone-shared-tails", "compound-mask")
+    return context.lacks("zone-shared-tails")
+
+
+@rule(
+    "Z2",
+    "a shared tail page holds identical struct pages, tails of its zone, node and "
+    "order",
+    severity="E",
+    holds="kernels with zone.vmemmap_tails",
+    reads=("frames of the shared tail pages",),
+    bug="a stray write before write protection; a boot-time tail page that was never "
+    "filled; a template of the wrong order",
+    why="these struct pages stand for the tails of every optimised folio of the order; "
+    "their compound word leads each tail to its head.",
+    look="vmemmap zones; then read the frame: in drgn prog.read(pfn << 12, 4096, True)",
+    applies=_applies,
+    racy=True,
+    exceptions="7.2 and 7.3 leave refcount 1 in boot-time tail pages (known issue "
+    "boot-tail-refcount).",
+)
+def tail_holds_template(context: Context) -> Iterator[Violation]:
+    kernel, g = context.kernel, context.geometry
+    for zone in kernel.zones:
+        for tail in zone.tails:
+            frame = kernel.pages.pfn(tail.page_va)
+            if frame < 0:
+                continue
+            try:
+                data = kernel.memory.read_physical(frame << g.page_shift, g.page_size)
+            except Fault as fault:
+                context.unread(fault, "shared tail pages")
+                continue
+            context.saw()
+            yield from _judge(context, zone, tail, frame, data)
+
+
+def _judge(
+    context: Context, zone: Zone, tail: TailPage, frame: int, data: bytes
+) -> Iterator[Violation]:
+    size = context.geometry.struct_page_size
+    order = context.kernel.target.byteorder
+    where = Place("zone", f"{context.zone_label(zone)} order {tail.order}")
+    name = f"the shared tail page of order {tail.order} of {context.zone_label(zone)}"
+    evidence = {**hexed(page_va=tail.page_va), "frame_pfn": frame}
+    if not any(data):
+        yield Violation(
+            where,
+            "empty tail page",
+            f"{name} is all zero: it was never filled",
+            "tails",
+            "zeros",
+            evidence,
+        )
+        return
+    wrong: dict[str, list[int]] = {}
+    values: dict[str, set[int]] = {}
+    members = template(context, zone, tail.order)
+    for i in range(len(data) // size):
+        for m in members:
+            raw = data[i * size + m.offset : i * size + m.offset + m.size]
+            value = int.from_bytes(raw, order) & m.mask
+            if value != m.value:
+                wrong.setdefault(m.name, []).append(i)
+                values.setdefault(m.name, set()).add(value)
+    if not wrong:
+        return
+    count = len(data) // size
+    is_known = (
+        set(wrong) == {"_refcount"}
+        and values["_refcount"] == {1}
+        and len(wrong["_refcount"]) == count
+    )
+    expected = {m.name: f"{m.value:#x}" for m in members if m.name in wrong}
+    found = {n: [f"{v:#x}" for v in sorted(vs)[:4]] for n, vs in values.items()}
+    first = min(indices[0] for indices in wrong.values())
+    how_many = max(map(len, wrong.values()))
+    yield Violation(
+        where,
+        "wrong refcount in a tail page" if is_known else "damaged tail page",
+        f"{name}: {', '.join(wrong)} of {how_many} of its {count} struct pages "
+        f"{'is' if len(wrong) == 1 else 'are'} not as in a tail, from number "
+        f"{first} on",
+        expected,
+        found,
+        {**evidence, "struct_pages": how_many, "first": first},
+        known_issue=BOOT_TAIL_REFCOUNT if is_known else None,
+    )

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmemmap check"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..analysis.check import Account, Checker, Finding, Rule
+from ..analysis.check.findings import SEVERITIES, group
+from ..analysis.check.known import KNOWN_ISSUES
+from ..analysis.check.registry import FAMILIES, all_rules
+from ..render import Column, Report
+from .session import Session
+
+COLUMNS = (
+    Column("rule", "RULE"),
+    Column("severity", "SEV"),
+    Column("where.kind", "WHERE"),
+    Column("where.id", "ID"),
+    Column("count", "COUNT", "int"),
+    Column("message", "MESSAGE"),
+    Column("known_issue", "KNOWN ISSUE"),
+)
+
+FOUND_ERROR = 1
+
+
+def _choose(
+    ctx: click.Context, parameter: click.Parameter, words: tuple[str, ...]
+) -> tuple[Rule, ...]:
+    """Rules by id or by the letter of a family. Raises click.BadParameter."""
+    chosen = []
+    for word in words:
+        name = word.upper()
+        found = [r for r in all_rules() if name in (r.id, r.id[0])]
+        if not found:
+            raise click.BadParameter(f"no rule {word!r} (see --list).")
+        chosen += found
+    return tuple(chosen)
+
+
+def _list(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Print a line for each rule and leave: no kernel is opened."""
+    if not value or ctx.resilient_parsing:
+        return
+    for rule in all_rules():
+        click.echo(f"{rule.id:<4} {rule.severity}  {rule.statement}")
+    ctx.exit()
+
+
+def _explain(ctx: click.Context, parameter: click.Parameter, word: str | None) -> None:
+    """Print what is to be known about one rule and leave."""
+    if word is None or ctx.resilient_parsing:
+        return
+    for rule in _choose(ctx, parameter, (word,)):
+        click.echo("\n".join(_screen(rule)))
+    ctx.exit()
+
+
+SEVERITY_WORDS = {"E": "error", "W": "warning", "I": "information"}
+
+
+def _screen(rule: Rule) -> Iterator[str]:
+    """One screen about a rule."""
+    words = [SEVERITY_WORDS[rule.severity], FAMILIES[rule.id[0]]]
+    words += ["re-read on a live kernel"] if rule.racy else []
+    words += ["left out by --quick"] if rule.thorough else []
+    yield f"{rule.id} ({', '.join(words)})"
+    for title, text in (
+        ("What must hold", rule.statement),
+        ("Why", rule.why),
+        ("Holds in", rule.holds),
+        ("Exceptions", rule.exceptions),
+        ("Reads", ", ".join(rule.reads)),
+        ("What breaks it", rule.bug),
+        ("By hand", rule.look),
+        ("More", rule.docs),
+    ):
+        if text:
+            yield click.wrap_text(
+                f"{title}: {text}", 78, initial_indent="  ", subsequent_indent="    "
+            )
+
+
+@click.command()
+@click.option(
+    "--rule",
+    "rules",
+    multiple=True,
+    metavar="RULE",
+    callback=_choose,
+    help="Only this rule, or those of a family (S, Z, F, C, P). May be repeated.",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="RULE",
+    callback=_choose,
+    help="Not this rule or family. May be repeated.",
+)
+@click.option(
+    "--min-severity",
+    type=click.Choice(SEVERITIES, case_sensitive=False),
+    default="I",
+    show_default=True,
+    help="Leave out findings below it: error, warning, information.",
+)
+@click.option("--quick", is_flag=True, help="Do not read the tails of every folio.")
+@click.option("--all", "each", is_flag=True, help="Each finding, not one per cause.")
+@click.option(
+    "--list",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_list,
+    help="A line for each rule.",
+)
+@click.option(
+    "--explain",
+    metavar="RULE",
+    expose_value=False,
+    is_eager=True,
+    callback=_explain,
+    help="What a rule says, why it must hold, and how to look by hand.",
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    rules: tuple[Rule, ...],
+    skip: tuple[Rule, ...],
+    min_severity: str,
+    quick: bool,
+    each: bool,
+) -> None:
+    """Is the vmemmap right? Consistency rules for sections, shared tail pages, hugetlb
+    folios, counters and device memory.
+
+    Findings with one cause are shown once, with a count. SEV is E (corruption),
+    W (suspicious) or I (worth knowing); KNOWN ISSUE names a kernel defect whose pattern
+    fits. What could not be read is never a finding: the answer ends with what was
+    checked and what was not. On a running kernel a finding has to show in three
+    readings.
+
+    Exit status: 1 if there is a finding of severity E, 0 otherwise.
+    """
+    session = ctx.find_object(Session) or Session()
+    chosen = [r for r in all_rules() if r not in skip and (not rules or r in rules)]
+    if not chosen:
+        raise click.UsageError("--skip leaves no rule to check")
+    kernel = session.open_kernel()
+    checker = Checker(kernel, chosen, quick, session.progress)
+    lowest = SEVERITIES.index(min_severity.upper())
+    tally = _Tally()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        found = checker.findings()
+        for finding in found if each else group(found):
+            tally.count(finding)
+            if SEVERITIES.index(finding.severity) <= lowest:
+                yield finding.as_dict()
+
+    session.emit(
+        Report(
+            verb="check",
+            kernel=kernel.describe(),
+            rows=rows(),
+            columns=COLUMNS,
+            totals=lambda: tally.totals(checker.accounts),
+            totals_columns=TOTALS,
+            missing=kernel.missing.as_dict,
+            notes=lambda: list(_notes(tally, checker.accounts)),
+            empty="no finding",
+        )
+    )
+    if tally.by_severity["E"]:
+        ctx.exit(FOUND_ERROR)
+
+
+TOTALS = (
+    Column("errors", "Errors", "int"),
+    Column("warnings", "Warnings", "int"),
+    Column("information", "Information", "int"),
+    Column("checked", "Rules checked", "int"),
+    Column("partly", "Rules checked in part", "int"),
+    Column("not_checked", "Rules not checked", "int"),
+    Column("not_applicable", "Rules not applicable", "int"),
+)
+
+
+class _Tally:
+    """Counts findings as they pass."""
+
+    def __init__(self) -> None:
+        self.by_severity: Counter[str] = Counter()
+        self.known: Counter[str] = Counter()
+
+    def count(self, finding: Finding) -> None:
+        self.by_severity[finding.severity] += finding.count
+        if finding.known_issue is not None:
+            self.known[finding.known_issue] += finding.count
+
+    def totals(self, accounts: dict[str, Account]) -> dict[str, Any]:
+        """Findings by severity, and for each rule what became of it."""
+        status = Counter(account.status for account in accounts.values())
+        return {
+            "errors": self.by_severity["E"],
+            "warnings": self.by_severity["W"],
+            "information": self.by_severity["I"],
+            "checked": status["checked"],
+            "partly": status["partly"],
+            "not_checked": status["not checked"],
+            "not_applicable": status["not applicable"],
+            "dismissed": sum(a.dismissed for a in accounts.values()),
+            "known_issues": dict(self.known),
+            "rules": [account.as_dict() for account in accounts.values()],
+        }
+
+
+def _notes(tally: _Tally, accounts: dict[str, Account]) -> Iterator[str]:
+    """The closing account in words."""
+    for name, count in tally.known.items():
+        issue = KNOWN_ISSUES[name]
+        findings = "finding" if count == 1 else "findings"
+        yield f"known issue {name} ({count} {findings}): {issue.summary}"
+        yield f"  mended by: {issue.fix}"
+    by_why: dict[tuple[str, str], list[str]] = {}
+    for account in accounts.values():
+        if account.status != "checked":
+            key = account.status, account.why or ""
+            by_why.setdefault(key, []).append(account.rule.id)
+        if account.dismissed:
+            yield (
+                f"{account.rule.id}: {account.dismissed} findings dismissed, since "
+                "further readings did not show them"
+            )
+        if account.not_listed:
+            yield f"{account.rule.id}: {account.not_listed} more findings not listed"
+    for (status, why), ids in by_why.items():
+        yield f"{status}: {' '.join(ids)}: {why}"
