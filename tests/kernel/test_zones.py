@@ -89,7 +89,7 @@ def test_a_zone_without_a_readable_name_has_a_number() -> None:
     m.target.record("zone", m.zone_va(0, NORMAL), name=0xDEAD)
     m.target.record("zone", m.zone_va(0, MOVABLE), name=0)
     kernel = m.kernel()
-    assert kernel.zones.names()[NORMAL] == "Normal"  # node 1 tells it
+    assert kernel.zones.names[NORMAL] == "Normal"  # node 1 tells it
     names = [z.name for z in kernel.zones if z.node == 0]
     assert names == ["DMA", "DMA32", "zone 2", "zone 3", "Device"]
     assert kernel.missing.as_dict() == {"unmapped": {"zone names": 1}}
