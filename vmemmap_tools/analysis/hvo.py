@@ -48,7 +48,7 @@ def pools_by_node(kernel: Kernel) -> Iterator[PoolNode]:
                 _of_node(hstate.free_by_node, node),
                 _of_node(hstate.surplus_by_node, node),
             )
-    for folio in kernel.hugetlb.folios():
+    for folio in kernel.hugetlb.for_each_folio():
         row = rows.get((folio.order, folio.node))
         if row is None:
             continue

@@ -48,13 +48,16 @@ class Summary:
             return groups[key]
 
         kernel = self._kernel
-        for folio in kernel.hugetlb.folios():
+        for folio in kernel.hugetlb.for_each_folio():
             zone = kernel.zone_name(folio.zone_index)
             row = group(folio.node, zone, "hugetlb", folio.order)
+            saved = folio.backing.saved_pages
             row.count += 1
-            row.optimised += folio.backing.is_optimised
-            row.saved_bytes += folio.backing.saved_pages * self._page_size
-            row.savable_bytes += savable_pages(kernel, folio) * self._page_size
+            if saved:
+                row.optimised += 1
+                row.saved_bytes += saved * self._page_size
+            else:
+                row.savable_bytes += savable_pages(kernel, folio) * self._page_size
         for dax in self.dax_ranges:
             if not dax.compounds:
                 continue

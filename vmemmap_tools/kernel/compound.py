@@ -7,16 +7,16 @@ and within one kernel every folio may differ; the frames behind a folio cannot l
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass
+from array import array
+from collections.abc import Collection
+from typing import NamedTuple
 
 from .vmemmap import HOLE, Vmemmap
 
 __all__ = ["CompoundBacking", "classify"]
 
 
-@dataclass(frozen=True)
-class CompoundBacking:
+class CompoundBacking(NamedTuple):
     """What backs the vmemmap of one compound page.
 
     ``layout``: "private" (nothing shared), "huge-leaf" (nothing shared, mapped huge),
@@ -46,12 +46,17 @@ class CompoundBacking:
 
 
 def classify(
-    vmemmap: Vmemmap, first: int, pages: int, zone_tails: Container[int]
+    vmemmap: Vmemmap, first: int, pages: int, zone_tails: Collection[int]
 ) -> CompoundBacking:
     """Classify ``pages`` vmemmap pages from number ``first`` on.
 
     ``zone_tails`` holds the frames of all zones' shared tail pages.
     """
+    table = vmemmap.base_entries(first, pages)
+    if table is not None:
+        usual = _usual_shape(vmemmap, table, zone_tails)
+        if usual is not None:
+            return usual
     entries = vmemmap.entries(first, pages)
     fmt = vmemmap.geometry.table_format
     mask, shift = fmt.address_mask, fmt.page_shift
@@ -86,12 +91,45 @@ def classify(
     )
 
 
+def _usual_shape(
+    vmemmap: Vmemmap, table: array[int], zone_tails: Collection[int]
+) -> CompoundBacking | None:
+    """A head and equal tails, as nearly every optimised folio has; None for others.
+
+    Gives what the long way round gives, for a tenth of the time.
+    """
+    pages = len(table)
+    head_entry, tail_entry = table[0], table[1]
+    fmt = vmemmap.geometry.table_format
+    if (
+        head_entry == tail_entry
+        or not head_entry & tail_entry & fmt.present_mask
+        or table.count(tail_entry) != pages - 1
+    ):
+        return None
+    head = (head_entry & fmt.address_mask) >> fmt.page_shift
+    tail = (tail_entry & fmt.address_mask) >> fmt.page_shift
+    if tail in zone_tails:
+        if head in zone_tails:
+            return None
+        layout, kept = "zone-shared", 1
+    elif head == tail:
+        layout, kept = "self-shared", 1
+    elif pages > 2:
+        layout, kept = "page1-shared", 2
+    else:
+        return None
+    return CompoundBacking(
+        layout, pages, pages, kept, head, tail, fmt.is_readonly(tail_entry)
+    )
+
+
 def _shared_layout(
     entries: list[int],
     head: int,
     tail: int,
     mapped: int,
-    zone_tails: Container[int],
+    zone_tails: Collection[int],
     mask: int,
 ) -> str:
     if mapped != len(entries):

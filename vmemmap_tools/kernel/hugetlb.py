@@ -8,16 +8,16 @@ isolated folios as well, and works where a list would change under the reader.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..target.base import Fault, Target
-from .compound import CompoundBacking, classify
+from .folio_scan import Folio, scan_folios
 from .memory import Memory, Record
-from .pages import PAGES_OF_FOLIO_HEAD, Pages
-from .sections import Section, Sections
-from .vmemmap import HOLE, Vmemmap
+from .pages import Pages
+from .sections import Sections
+from .vmemmap import Vmemmap
 from .zones import Zones
 
 __all__ = ["Folio", "Hstate", "Hugetlb"]
@@ -43,18 +43,6 @@ class Hstate:
     total_by_node: tuple[int, ...]
     free_by_node: tuple[int, ...]
     surplus_by_node: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Folio:
-    """One hugetlb folio. ``private`` is the head's word of HPG_* flags."""
-
-    pfn: int
-    order: int
-    node: int
-    zone_index: int
-    private: int
-    backing: CompoundBacking
 
 
 class Hugetlb:
@@ -108,8 +96,23 @@ class Hugetlb:
     def folios(self) -> list[Folio]:
         """Every hugetlb folio, by pfn; found once and kept."""
         if self._folios is None:
-            self._folios = list(self._scan())
+            self._folios = list(self.for_each_folio())
         return self._folios
+
+    def for_each_folio(self) -> Iterable[Folio]:
+        """Every hugetlb folio, by pfn; found anew, and not kept, unless they were."""
+        if self._folios is not None:
+            return self._folios
+        largest = self._pages.geometry.max_folio_order
+        orders = {h.order for h in self.hstates if h.total and h.order <= largest}
+        return scan_folios(
+            self._memory,
+            self._pages,
+            self._sections,
+            self._vmemmap,
+            self._tail_frames,
+            orders,
+        )
 
     # Pools
 
@@ -153,63 +156,4 @@ class Hugetlb:
             total_by_node=by_node["nr_huge_pages_node"],
             free_by_node=by_node["free_huge_pages_node"],
             surplus_by_node=by_node["surplus_huge_pages_node"],
-        )
-
-    # Folios
-
-    def _scan(self) -> Iterator[Folio]:
-        """Look at every place where a folio of some pool could begin."""
-        largest = self._pages.geometry.max_folio_order
-        orders = {h.order for h in self.hstates if h.total and h.order <= largest}
-        if not orders:
-            return
-        step = 1 << min(orders)
-        skip_until = 0
-        for section in self._sections:
-            if not section.has_mem_map or not (section.is_online or section.is_early):
-                continue
-            for pfn, order, data in self._heads(section, step):
-                # Orders come from memory: only those of pools, at their alignment.
-                if order not in orders or pfn < skip_until or pfn % (1 << order):
-                    continue
-                skip_until = pfn + (1 << order)
-                yield self._folio(pfn, order, data)
-
-    def _heads(self, section: Section, step: int) -> Iterator[tuple[int, int, bytes]]:
-        """(pfn, order, first struct pages) of hugetlb heads of one section."""
-        pages, vmemmap = self._pages, self._vmemmap
-        size = PAGES_OF_FOLIO_HEAD * pages.size
-        page_size = pages.geometry.page_size
-        read_physical = self._memory.read_physical
-        order_of, is_hugetlb = pages.compound.order_of, pages.compound.is_hugetlb
-        is_head = pages.is_hugetlb_head
-        end = section.start_pfn + pages.geometry.pages_per_section
-        for pfn in range(-(-section.start_pfn // step) * step, end, step):
-            va = pages.va(pfn)
-            frame = vmemmap.frame(vmemmap.page_number(va))
-            if frame == HOLE:
-                continue
-            try:
-                data = read_physical(frame * page_size + va % page_size, size)
-            except Fault as fault:
-                self._memory.missing.record(fault, "struct pages")
-                continue
-            if is_hugetlb(data) and is_head(va, data):
-                yield pfn, order_of(data), data
-
-    def _folio(self, pfn: int, order: int, data: bytes) -> Folio:
-        pages = self._pages
-        flags = pages.flags_of(data)
-        return Folio(
-            pfn=pfn,
-            order=order,
-            node=pages.node_of(flags),
-            zone_index=pages.zone_index_of(flags),
-            private=pages.private_of(data),
-            backing=classify(
-                self._vmemmap,
-                pages.vmemmap_page(pfn),
-                pages.geometry.vmemmap_pages(order),
-                self._tail_frames,
-            ),
         )

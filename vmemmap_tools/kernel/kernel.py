@@ -109,7 +109,7 @@ class Kernel:
         return 2 if self.has("hvo-keeps-two-pages") else 1
 
     def zone_name(self, index: int) -> str:
-        return self.zones.names().get(index, f"zone {index}")
+        return self.zones.names.get(index, f"zone {index}")
 
     def describe(self) -> dict[str, Any]:
         """The ``kernel`` object of every JSON answer."""

@@ -193,6 +193,11 @@ class Pages:
     def zone_index_of(self, flags: int) -> int:
         return flags >> self._zone_shift & (1 << self.zones_width) - 1
 
+    @property
+    def place_shift(self) -> int:
+        """Flags shifted right by this leave node and zone."""
+        return self._zone_shift
+
     def flags_of(self, data: bytes) -> int:
         """The flags word of the first struct page in ``data``."""
         return self._u64(data, self.flags_offset)

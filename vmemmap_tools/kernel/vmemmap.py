@@ -198,6 +198,14 @@ class Vmemmap:
             return "base"
         return "huge" if slot in self._huge else "hole"
 
+    def base_entries(self, first: int, count: int) -> array[int] | None:
+        """The entries of two or more pages within one last-level table, else None."""
+        slot, index = divmod(first, self._per_slot)
+        table = self._tables.get(slot)
+        if table is None or count < 2 or index + count > self._per_slot:
+            return None
+        return table[index : index + count]
+
     def entries(self, first: int, count: int) -> list[int]:
         """The entries of ``count`` vmemmap pages, 0 for holes."""
         entries: list[int] = []

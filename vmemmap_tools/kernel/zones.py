@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..target.base import Fault, Target
 from .layout import Geometry, require_struct
@@ -73,6 +74,7 @@ class Zones:
         """The zone whose struct zone lies at this address."""
         return self._by_va.get(va)
 
+    @cached_property
     def names(self) -> dict[int, str]:
         """Zone names by index."""
         return {z.index: z.name for z in self._zones}

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Finding hugetlb folios: a look at every struct page that could be a head.
+
+A terabyte of 2 MiB folios has half a million heads, so that this loop is written for
+speed: one read and one unpacking for each candidate, nothing kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from struct import Struct
+from typing import Callable, NamedTuple
+
+from ..target.base import Fault
+from .compound import CompoundBacking, classify
+from .layout import LayoutError
+from .memory import Memory
+from .pages import PAGES_OF_FOLIO_HEAD, Pages
+from .sections import Section, Sections
+from .vmemmap import Vmemmap
+
+__all__ = ["Folio", "scan_folios"]
+
+
+class Folio(NamedTuple):
+    """One hugetlb folio. ``private`` is the head's word of HPG_* flags."""
+
+    pfn: int
+    order: int
+    node: int
+    zone_index: int
+    private: int
+    backing: CompoundBacking
+
+
+def scan_folios(
+    memory: Memory,
+    pages: Pages,
+    sections: Sections,
+    vmemmap: Vmemmap,
+    tail_frames: Collection[int],
+    orders: Collection[int],
+) -> Iterator[Folio]:
+    """Every hugetlb folio of these orders, by pfn; struct pages may be missing."""
+    if not orders:
+        return
+    scan = _Scan(memory, pages, vmemmap)
+    step = 1 << min(orders)
+    skip_until = 0
+    vmemmap_pages = {o: pages.geometry.vmemmap_pages(o) for o in orders}
+    for section in sections:
+        if not section.has_mem_map or not (section.is_online or section.is_early):
+            continue
+        for pfn, number, order, place, private in scan.heads(section, step):
+            # Orders come from memory: only those of pools, at their alignment.
+            if order not in orders or pfn < skip_until or pfn & (1 << order) - 1:
+                continue
+            skip_until = pfn + (1 << order)
+            backing = classify(vmemmap, number, vmemmap_pages[order], tail_frames)
+            yield Folio(pfn, order, place[0], place[1], private, backing)
+
+
+class _Scan:
+    """Reads candidates and tells heads from other struct pages."""
+
+    def __init__(self, memory: Memory, pages: Pages, vmemmap: Vmemmap):
+        self._memory = memory
+        self._pages = pages
+        self._vmemmap = vmemmap
+        offsets = (
+            pages.flags_offset,
+            pages.private_offset,
+            pages.size + pages.compound_word_offset,
+        )
+        self._words = _words_at(offsets, pages.byteorder)
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def heads(
+        self, section: Section, step: int
+    ) -> Iterator[tuple[int, int, int, tuple[int, int], int]]:
+        """(pfn, vmemmap page, order, (node, zone index), private) of hugetlb heads.
+
+        Looks at every step-th struct page. The one behind a head has to name it:
+        remains of a freed folio do not.
+        """
+        pages, size = self._pages, self._pages.size
+        is_hugetlb, order_of = pages.compound.is_hugetlb, pages.compound.order_of
+        head_bit, has_mask, unpack = pages.head_bit, pages.has_mask, self._words
+        base_va, places, place_shift = pages.base_va, self._places, pages.place_shift
+        read, length = self._memory.read_physical, PAGES_OF_FOLIO_HEAD * size
+        for pfn, number, pa in self._candidates(section, step):
+            try:
+                data = read(pa, length)
+            except Fault as fault:
+                self._memory.missing.record(fault, "struct pages")
+                continue
+            if not is_hugetlb(data):
+                continue
+            flags, private, word = unpack(data)
+            va = base_va + pfn * size
+            head = va + size & word if has_mask else word - 1
+            if not flags & head_bit or not word & 1 or head != va:
+                continue
+            place = places.get(flags >> place_shift)
+            if place is None:
+                place = pages.node_of(flags), pages.zone_index_of(flags)
+                places[flags >> place_shift] = place
+            yield pfn, number, order_of(data), place, private
+
+    def _candidates(self, section: Section, step: int) -> list[tuple[int, int, int]]:
+        """(pfn, vmemmap page, physical address of its struct page), where mapped."""
+        pages, vmemmap, g = self._pages, self._vmemmap, self._pages.geometry
+        first = -(-section.start_pfn // step) * step
+        pfns = range(first, section.start_pfn + g.pages_per_section, step)
+        if not pfns:
+            return []
+        numbers = [pages.vmemmap_page(pfn) for pfn in pfns]
+        entries = vmemmap.entries(numbers[0], numbers[-1] - numbers[0] + 1)
+        present, mask = g.table_format.present_mask, g.table_format.address_mask
+        base_va, size, in_page = pages.base_va, pages.size, g.page_size - 1
+        return [
+            (pfn, number, (entry & mask) + (base_va + pfn * size & in_page))
+            for pfn, number, entry in zip(
+                pfns, numbers, [entries[n - numbers[0]] for n in numbers]
+            )
+            if entry & present
+        ]
+
+
+def _words_at(
+    offsets: tuple[int, int, int], byteorder: str
+) -> Callable[[bytes], tuple[int, ...]]:
+    """A function that unpacks the 64-bit words at these offsets in one go."""
+    parts, position = "", 0
+    for offset in offsets:
+        if offset < position:
+            raise LayoutError("struct page has private before flags: an unknown layout")
+        parts += f"{offset - position}xQ"
+        position = offset + 8
+    return Struct(("<" if byteorder == "little" else ">") + parts).unpack_from
