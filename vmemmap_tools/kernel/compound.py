@@ -7,7 +7,6 @@ and within one kernel every folio may differ; the frames behind a folio cannot l
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -52,9 +51,9 @@ def classify(
 
     ``zone_tails`` holds the frames of all zones' shared tail pages.
     """
-    table = vmemmap.base_entries(first, pages)
-    if table is not None:
-        usual = _usual_shape(vmemmap, table, zone_tails)
+    pair = vmemmap.head_and_tail(first, pages)
+    if pair is not None:
+        usual = _usual_shape(vmemmap, *pair, pages, zone_tails)
         if usual is not None:
             return usual
     entries = vmemmap.entries(first, pages)
@@ -92,36 +91,30 @@ def classify(
 
 
 def _usual_shape(
-    vmemmap: Vmemmap, table: array[int], zone_tails: Collection[int]
+    vmemmap: Vmemmap,
+    head_entry: int,
+    tail_entry: int,
+    pages: int,
+    zone_tails: Collection[int],
 ) -> CompoundBacking | None:
     """A head and equal tails, as nearly every optimised folio has; None for others.
 
     Gives what the long way round gives, for a tenth of the time.
     """
-    pages = len(table)
-    head_entry, tail_entry = table[0], table[1]
     fmt = vmemmap.geometry.table_format
-    if (
-        head_entry == tail_entry
-        or not head_entry & tail_entry & fmt.present_mask
-        or table.count(tail_entry) != pages - 1
-    ):
+    if head_entry == tail_entry or not head_entry & tail_entry & fmt.present_mask:
         return None
     head = (head_entry & fmt.address_mask) >> fmt.page_shift
     tail = (tail_entry & fmt.address_mask) >> fmt.page_shift
+    readonly = tail_entry & fmt.readonly_mask == fmt.readonly_value
     if tail in zone_tails:
-        if head in zone_tails:
-            return None
-        layout, kept = "zone-shared", 1
+        if head not in zone_tails:
+            return CompoundBacking("zone-shared", pages, pages, 1, head, tail, readonly)
     elif head == tail:
-        layout, kept = "self-shared", 1
+        return CompoundBacking("self-shared", pages, pages, 1, head, tail, readonly)
     elif pages > 2:
-        layout, kept = "page1-shared", 2
-    else:
-        return None
-    return CompoundBacking(
-        layout, pages, pages, kept, head, tail, fmt.is_readonly(tail_entry)
-    )
+        return CompoundBacking("page1-shared", pages, pages, 2, head, tail, readonly)
+    return None
 
 
 def _shared_layout(

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-__all__ = ["adjoining_frames", "count_entries"]
+__all__ = ["adjoining_frames", "count_entries", "folio_columns"]
 
 
 @cache
@@ -54,14 +54,28 @@ def count_entries(
     data = table.tobytes()
     if data[8:-8] == data[16:]:
         return table[:1], {table[1]: len(table) - 1}
-    if folio_pages > 1 and len(table) % folio_pages == 0:
-        tails = table[1::folio_pages]
-        if all(table[i::folio_pages] == tails for i in range(2, folio_pages)):
-            times = folio_pages - 1
-            return table[::folio_pages], {e: n * times for e, n in _count(tails)}
+    columns = folio_columns(table, folio_pages)
+    if columns is not None:
+        heads, tails = columns
+        return heads, {e: n * (folio_pages - 1) for e, n in _count(tails)}
     if len(set(table)) == len(table):
         return table, {}
     return (), dict(_count(table))
+
+
+def folio_columns(
+    table: array[int], folio_pages: int
+) -> tuple[array[int], array[int]] | None:
+    """(first entries, second entries) of the table's groups of ``folio_pages``.
+
+    None unless all entries of every group but its first are equal.
+    """
+    if folio_pages < 2 or len(table) % folio_pages:
+        return None
+    tails = table[1::folio_pages]
+    if any(table[i::folio_pages] != tails for i in range(2, folio_pages)):
+        return None
+    return table[::folio_pages], tails
 
 
 def _count(entries: array[int]) -> Iterable[tuple[int, int]]:

@@ -20,7 +20,7 @@ from ..arch.pagetable import AbsentTable, HugeLeaf, LeafTable, PageTable
 from ..target.base import Fault
 from .frames import FrameCounts
 from .layout import Geometry
-from .leaf_tables import adjoining_frames, count_entries
+from .leaf_tables import adjoining_frames, count_entries, folio_columns
 from .memory import Missing
 
 __all__ = ["HOLE", "Backing", "Extent", "Leaf", "Vmemmap"]
@@ -88,6 +88,8 @@ class Vmemmap:
         self._slot_shift = self._format.shift(2)
         self._folio_pages = geometry.vmemmap_pages(geometry.arch.huge_page_order)
         self._tables: dict[int, array[int]] = {}
+        self._grouped_slot = -1
+        self._grouped: tuple[array[int], array[int]] | None = None
         self._huge: dict[int, int] = {}
         self.frames = FrameCounts()
         self.base_leaves = 0
@@ -198,13 +200,33 @@ class Vmemmap:
             return "base"
         return "huge" if slot in self._huge else "hole"
 
-    def base_entries(self, first: int, count: int) -> array[int] | None:
-        """The entries of two or more pages within one last-level table, else None."""
+    def head_and_tail(self, first: int, count: int) -> tuple[int, int] | None:
+        """The entry of page ``first`` and the one that all pages behind it share.
+
+        None when they do not share one, or not within one last-level table. Whole
+        tables of usual huge pages are told at once and remembered until the next.
+        """
         slot, index = divmod(first, self._per_slot)
+        if count == self._folio_pages and index % count == 0 and count > 1:
+            if slot != self._grouped_slot:
+                self._grouped_slot = slot
+                self._grouped = self._group(slot)
+            if self._grouped is not None:
+                heads, tails = self._grouped
+                return heads[index // count], tails[index // count]
         table = self._tables.get(slot)
         if table is None or count < 2 or index + count > self._per_slot:
             return None
-        return table[index : index + count]
+        part = table[index : index + count]
+        tail = part[1]
+        if part[0] == tail or part.count(tail) != count - 1:
+            return None
+        return part[0], tail
+
+    def _group(self, slot: int) -> tuple[array[int], array[int]] | None:
+        """The first and the second entry of every usual huge page of a table."""
+        table = self._tables.get(slot)
+        return None if table is None else folio_columns(table, self._folio_pages)
 
     def entries(self, first: int, count: int) -> list[int]:
         """The entries of ``count`` vmemmap pages, 0 for holes."""
