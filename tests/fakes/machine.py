@@ -29,11 +29,21 @@ from .memory import PAGE, SparseMemory
 from .tables import RW, P, PageTables
 from .target import FakeTarget
 
-__all__ = ["DEVICE", "DMA32", "MOVABLE", "NORMAL", "SECTION_PAGES", "Machine"]
+__all__ = [
+    "DEVICE",
+    "DMA32",
+    "KERNEL_HALF",
+    "MOVABLE",
+    "NORMAL",
+    "SECTION_PAGES",
+    "Machine",
+]
 
 DMA, DMA32, NORMAL, MOVABLE, DEVICE = range(5)
 SECTION_PAGES = 32768
 SECTION_FRAMES = 512
+KERNEL_HALF = 0xFFFFC90000000000
+"""An address of the kernel that no table maps by itself."""
 VMEMMAP = {4: 0xFFFFEA0000000000, 5: 0xFFD4000000000000}
 DIRECT_MAP = {4: 0xFFFF888000000000, 5: 0xFF11000000000000}
 FIRST_FRAME = 0x400000

@@ -18,8 +18,9 @@ MASK_WORDS = {
     18: 0xFFFFFFFFFF000001,
     22: 0xFFFFFFFFF0000001,
     7: 0xFFFFFFFFFFFFE001,
+    6: 0xFFFFFFFFFFFFF001,
 }
-"""What a tail of such a folio holds (1.5; order 7 by the same rule: 2^13 bytes)."""
+"""What a tail of such a folio holds (1.5; orders 6 and 7 by the same rule)."""
 
 PAGE_TYPE_WORDS = {"type": 0xF4FFFFFF, "type-bit": 0xFFFFF7FF}
 """A head's page type (1.6): top byte 0xf4; or all ones but bit 11."""

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs of vmemmap that are backed alike."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.devices import add_pgmap
+from tests.fakes.machine import Machine
+from vmemmap_tools.analysis.runs import Owner, Run, Runs
+
+from .machines import DAX_END, DAX_START, busy, dax
+
+
+def runs(m: Machine, first: int, end: int) -> list[Run]:
+    return list(Runs(m.kernel()).between(first, end))
+
+
+def test_a_zone_shared_folio_is_its_head_and_its_tails() -> None:
+    m = busy()
+    tail = next(iter(m.kernel().tail_frames))
+    owner = Owner("hugetlb", 0x8000, 9)
+    head, tails = runs(m, 512, 520)
+    assert (head.backing, head.pages, head.first_frame) == (
+        "private",
+        1,
+        m.frame(512),
+    )
+    assert (tails.backing, tails.pages, tails.frames) == ("zone-shared", 7, 1)
+    assert (tails.first_frame, tails.readonly, tails.owner) == (tail, True, owner)
+    assert head.owner == owner and head.readonly is False
+
+
+def test_a_d1_compound_is_one_page_and_seven_of_page_1() -> None:
+    m, first = dax(), DAX_START // 64
+    head, tails = runs(m, first, first + 8)
+    assert (head.backing, head.pages) == ("private", 1)
+    # 1.2: page 1 and pages 2..7 lie on one frame, all writable.
+    assert (tails.backing, tails.pages, tails.frames) == ("page1-shared", 7, 1)
+    assert tails.readonly is False and tails.owner == Owner("dax", DAX_START, 9)
+
+
+def test_a_self_shared_folio_begins_with_the_shared_frame() -> None:
+    from tests.fakes.pools import add_folio, add_pool
+
+    m = Machine("6.1")
+    m.add_section(1)
+    add_pool(m, 9, [1])
+    add_folio(m, 0x8000, 9, "self")
+    head, tails = runs(m, 512, 520)
+    # One frame, but the head is writable and the tails are not.
+    assert {head.backing, tails.backing} == {"self-shared"}
+    assert (head.readonly, tails.readonly) == (False, True)
+    assert head.first_frame == tails.first_frame
+
+
+def test_a_private_folio_is_one_run_with_an_owner() -> None:
+    (run,) = runs(busy(), 528, 536)
+    assert (run.backing, run.pages, run.frames) == ("private", 8, 8)
+    assert run.owner == Owner("hugetlb", 0x8400, 9)
+
+
+def test_huge_leaves_side_by_side_are_one_run() -> None:
+    m = Machine("7.3")
+    m.add_section(0, leaf="huge")
+    m.add_section(1, leaf="huge")
+    (run,) = runs(m, 0, 1024)
+    assert (run.backing, run.pages, run.frames) == ("huge", 1024, 1024)
+    assert (run.first_frame, run.owner) == (m.frame(0), None)
+
+
+def test_a_folio_on_a_huge_leaf_is_a_run_of_its_own() -> None:
+    from tests.fakes.pools import add_folio, add_pool
+
+    m = Machine("7.3")
+    m.add_section(1, leaf="huge")
+    add_pool(m, 9, [1])
+    add_folio(m, 0x8200)
+    found = runs(m, 512, 1024)
+    assert [(r.backing, r.pages) for r in found] == [
+        ("huge", 8),
+        ("huge", 8),
+        ("huge", 496),
+    ]
+    assert [r.owner for r in found] == [None, Owner("hugetlb", 0x8200, 9), None]
+
+
+def test_holes_are_runs_without_frames() -> None:
+    m = Machine("7.3")
+    m.add_section(1)
+    m.unmap(600)
+    hole = runs(m, 600, 601)[0]
+    assert (hole.backing, hole.frames, hole.first_frame) == ("hole", 0, None)
+    assert hole.readonly is None
+    (whole,) = runs(m, 2000, 9000)
+    assert (whole.backing, whole.pages) == ("hole", 7000)
+
+
+def test_sharing_that_nothing_explains_is_called_shared() -> None:
+    m = busy()
+    m.map(512 + 300, m.frame(512 + 301))
+    assert {r.backing for r in runs(m, 512 + 300, 512 + 302)} == {"shared"}
+
+
+def test_an_absurd_range_is_one_hole() -> None:
+    (run,) = runs(Machine("7.3"), 0, 1 << 37)
+    assert (run.backing, run.pages) == ("hole", 1 << 37)
+
+
+def test_everything_begins_and_ends_with_what_is_mapped() -> None:
+    found = list(Runs(busy().kernel()).everything())
+    assert (found[0].first, found[-1].end) == (0, 34 * 512)
+    assert list(Runs(Machine("7.3").kernel()).everything()) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 35 * 512),
+    st.integers(1, 2000),
+    st.lists(st.integers(512, 1023), max_size=5, unique=True),
+    st.lists(st.integers(DAX_START // 64, DAX_END // 64 - 1), max_size=5, unique=True),
+)
+def test_runs_cover_a_range_once_and_agree_with_every_page(
+    first: int, count: int, holes: list[int], doubles: list[int]
+) -> None:
+    m = busy()
+    for page in holes:
+        m.unmap(page)
+    for page in doubles:
+        m.map(page, m.frame(0))
+    kernel = m.kernel()
+    position = first
+    for run in Runs(kernel).between(first, first + count):
+        assert run.first == position and run.pages > 0
+        position = run.end
+        backing = kernel.vmemmap.backing(run.first, run.pages)
+        assert (run.backing == "hole") == (not backing.mapped)
+        assert run.frames == len(set(backing.mapped))
+        if backing.mapped:
+            assert run.first_frame == backing.frames[0]
+            assert set(backing.readonly) == {run.readonly}
+            counts = [kernel.vmemmap.frames.mappings(f) for f in backing.mapped]
+            if run.backing == "private":
+                assert set(counts) == {1}
+            elif run.backing.endswith("shared"):
+                assert min(counts) > 1
+    assert position == first + count
+
+
+def test_compounds_that_begin_inside_a_vmemmap_page_end_the_walk() -> None:
+    m = Machine("7.3")
+    m.add_section(32, "PM")
+    add_pgmap(m, DAX_START + 32, DAX_START + 32 + 0x1000, 9)
+    first = DAX_START // 64
+    assert sum(r.pages for r in runs(m, first, first + 512)) == 512
+
+
+def test_struct_pages_of_80_bytes_end_the_walk() -> None:
+    m = Machine("7.3", page_struct=80)
+    for page in range(32 * 640, 33 * 640):
+        m.map(page, m.frames())
+    m.add_section(32, "PM", leaf=None)
+    add_pgmap(m, DAX_START, DAX_START + 0x8000, 7)
+    assert sum(r.pages for r in runs(m, 32 * 640, 33 * 640)) == 640
