@@ -17,8 +17,9 @@ from vmemmap_tools.model.faults.find import (
     spare_frame,
 )
 from vmemmap_tools.model.faults.registry import NotApplicable, Place, fault
+from vmemmap_tools.model.frames import Kind, PageRun
 from vmemmap_tools.model.hugetlb import FREE
-from vmemmap_tools.model.templates import page_type
+from vmemmap_tools.model.templates import Templates, page_type
 
 if TYPE_CHECKING:
     from vmemmap_tools.model.image import Image
@@ -133,11 +134,11 @@ def _restored_run(image: Image, rng: random.Random) -> tuple[int, int]:
     pages = vmemmap.pages_per(order)
     found = []
     for start, end, backing in vmemmap.runs():
-        if backing.why == "restored" and end - start >= image.core.generation.kept:
-            first = start // pages * pages
-            pfn = first * vmemmap.spp
-            run = image.core.frames.states.get(pfn)
-            if run is not None and run.kind.value == "free":
+        if backing.why != "restored":
+            continue
+        for first in range(start // pages * pages, end, pages):
+            run = image.core.frames.states.get(first * vmemmap.spp)
+            if run is not None and run.kind is Kind.FREE:
                 found.append(first)
     if not found:
         raise NotApplicable("no optimised folio was given back to the buddy allocator")
@@ -146,9 +147,6 @@ def _restored_run(image: Image, rng: random.Random) -> tuple[int, int]:
 
 def _head_pages(image: Image) -> bytes:
     """Struct pages 0 to 3 of a folio as free_hpage leaves them."""
-    from vmemmap_tools.model.frames import Kind, PageRun
-    from vmemmap_tools.model.templates import Templates
-
     run = PageRun(Kind.HUGETLB, 0, 2)
     order = image.arch.hugetlb_orders[0]
     compound = Templates(image.core).compound(run, order, True, False)
@@ -251,7 +249,7 @@ def stale_read_only(image: Image, rng: random.Random) -> Place:
         first = block * vmemmap.entries
         for page in range(first, first + vmemmap.entries, 8):
             run = image.core.frames.states.get(page * vmemmap.spp)
-            if run is not None and run.kind.value == "free":
+            if run is not None and run.kind is Kind.FREE:
                 found.append(page)
     page = choose(rng, found, "PTE-mapped vmemmap of free memory")
     set_pte(image, page, frame, writable=False)

@@ -15,7 +15,7 @@ from vmemmap_tools.model.faults.find import (
     spare_frame,
 )
 from vmemmap_tools.model.faults.registry import NotApplicable, Place, fault
-from vmemmap_tools.model.templates import page_type
+from vmemmap_tools.model.templates import Templates, page_type
 
 if TYPE_CHECKING:
     from vmemmap_tools.model.image import Image
@@ -76,8 +76,6 @@ def scribbled(image: Image, rng: random.Random) -> Place:
 def of_other_order(image: Image, rng: random.Random) -> Place:
     """A shared tail page holds tails of another order."""
     key, frame = _tail(image, rng)
-    from vmemmap_tools.model.templates import Templates
-
     other = key[2] + 1
     words = Templates(image.core).tail(key[0], key[1], other, True, False)
     content = np.tile(words, (image.core.vmemmap.spp, 1))
