@@ -27,6 +27,7 @@ _PACKAGE_OF = {
     "dpkg-deb": "dpkg",
     "busybox": "busybox-static",
     "gcc": "gcc",
+    "makedumpfile": "makedumpfile",
     "qemu-system-x86_64": "qemu-system-x86",
     "zstd": "zstd",
 }

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Dumps under test: each opened once, then asked through the verbs themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vmemmap_tools.commands import VerbGroup
+from vmemmap_tools.commands.session import Session
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.target.drgn_open import open_dump
+
+from .runs import Run
+
+__all__ = ["FORMS", "VERBS_COMPARED", "Answer", "Dump"]
+
+FORMS = ("elf", "kdump")
+"""The forms of dump that every run has and that the tool must read."""
+
+VERBS_COMPARED = (
+    ("summary",),
+    ("sections",),
+    ("zones", "--all"),
+    ("map",),
+    ("map", "--leaves"),
+    ("hvo",),
+    ("hvo", "--folios"),
+    ("dax",),
+)
+"""What the forms of one dump are asked, to be compared with each other."""
+
+Answer = Mapping[str, Any]
+"""A verb's JSON: schema, kernel, rows, totals, missing."""
+
+
+class Dump:
+    """One dump file of a run."""
+
+    def __init__(self, run: Run, form: str, path: Path) -> None:
+        self.run = run
+        self.form = form
+        self.path = path
+        self._answers: dict[tuple[str, ...], Answer] = {}
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The dump, opened when first asked for."""
+        return Kernel(open_dump(str(self.path), symbols=[str(self.run.vmlinux)]))
+
+    def ask(self, *words: str) -> Answer:
+        """Return the JSON of a verb with its options; asked once, then kept."""
+        if words not in self._answers:
+            self._answers[words] = self._ask(words)
+        return self._answers[words]
+
+    def rows(self, *words: str) -> list[dict[str, Any]]:
+        """Return the rows of a verb's JSON."""
+        rows: list[dict[str, Any]] = self.ask(*words)["rows"]
+        return rows
+
+    def totals(self, *words: str) -> dict[str, Any]:
+        """Return the totals of a verb's JSON."""
+        totals: dict[str, Any] = self.ask(*words)["totals"]
+        return totals
+
+    def ask_anew(self, *words: str) -> Answer:
+        """Return the JSON of a verb that finds nothing read, nor missing, before it."""
+        return self._ask(words, self.kernel.fresh())
+
+    def _ask(self, words: tuple[str, ...], kernel: Kernel | None = None) -> Answer:
+        out = io.StringIO()
+        session = Session(lambda: kernel or self.kernel, format="json", stream=out)
+        group = VerbGroup("vmemmap")
+        with group.make_context("vmemmap", list(words), obj=session) as context:
+            group.invoke(context)
+        answer: Answer = json.loads(out.getvalue())
+        return answer
