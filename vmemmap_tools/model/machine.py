@@ -128,8 +128,8 @@ class Machine:
         self.pgd_frames = [f for start, n in runs for f in range(start, start + n)]
 
     def _heap_pages(self, sections: int) -> int:
-        """Room for section roots, usage maps, node structures and page tables."""
-        return 4096 + sections // 4
+        """Room for section roots, usage maps, memory blocks, nodes, page tables."""
+        return 4096 + sections // 2
 
     def _take_page_ext(self) -> int:
         """Boot memory for page_ext tables, where the configuration has them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmemmap_tools.model.image.base import Image
+from vmemmap_tools.model.image.blocks import write_blocks
 from vmemmap_tools.model.image.devices import write_devices
 from vmemmap_tools.model.image.hugetlb import write_hugetlb
 from vmemmap_tools.model.image.kernel import write_kernel, write_mms
@@ -31,6 +32,7 @@ def make_image(machine: Machine) -> Image:
     folio_links = write_hugetlb(image)
     pages = StructPages(machine, folio_links, free_links, orders)
     write_sections(image, pages.templates)
+    write_blocks(image)
     pages.pgmap_va.update(write_devices(image))
     map_memory(image)
     add_vmemmap(image, pages)
