@@ -106,7 +106,14 @@ class Vmemmap:
             if isinstance(item, LeafTable):
                 self._add_table(item)
             elif isinstance(item, HugeLeaf):
-                self._add_huge(item)
+                if item.level == 2:
+                    self._add_huge(item)
+                else:
+                    # No kernel maps a vmemmap so; one page of such entries would be a
+                    # thousand times a thousand frames to count.
+                    pa = item.entry & self._format.address_mask
+                    fault = Fault(pa, 1 << self._format.shift(item.level), "io", True)
+                    missing.record(fault, "leaves too large for a vmemmap")
             else:
                 self.absent.append(item)
                 if isinstance(item.error, Fault):
@@ -138,18 +145,14 @@ class Vmemmap:
         self.frames.add_times([((e & mask) >> shift, n) for e, n in repeated])
 
     def _add_huge(self, item: HugeLeaf) -> None:
-        """Larger leaves than a slot are kept as the slots they cover."""
+        """A leaf that covers a whole slot."""
         fmt = self._format
-        slots = 1 << fmt.shift(item.level) - self._slot_shift
-        first_slot = item.va - self.start_va >> self._slot_shift
         pa = fmt.leaf_pa(item.entry, item.level)
-        flags = item.entry & ~fmt.address_mask
-        for i in range(slots):
-            self._huge[first_slot + i] = flags | pa + (i << self._slot_shift)
-        self.huge_leaves += slots
-        if fmt.is_readonly(item.entry):
-            self.readonly_leaves += slots
-        self.frames.add_range(pa >> self._page_shift, slots * self._per_slot)
+        slot = item.va - self.start_va >> self._slot_shift
+        self._huge[slot] = item.entry & ~fmt.address_mask | pa
+        self.huge_leaves += 1
+        self.readonly_leaves += fmt.is_readonly(item.entry)
+        self.frames.add_range(pa >> self._page_shift, self._per_slot)
 
     # Totals
 
