@@ -89,7 +89,7 @@ class Machine:
 
     def kernel(self) -> Kernel:
         """Read this machine, its sections written as they now are."""
-        self._write_sections()
+        self.write_sections()
         return self.reading()
 
     def reading(self) -> Kernel:
@@ -126,7 +126,7 @@ class Machine:
             for i in range(SECTION_FRAMES):
                 self.map(nr * SECTION_FRAMES + i, frame + i)
 
-    def _write_sections(self) -> None:
+    def write_sections(self) -> None:
         target, size = self.target, self.target.structs["mem_section"].size
         highest = max(self.sections, default=0)
         if self.is_static:

@@ -124,13 +124,14 @@ def test_a_huge_leaf_backs_512_pages_with_adjoining_frames(machine: Machine) -> 
     assert vmemmap.slot_kind(511) == "huge" and vmemmap.slot_kind(512) == "base"
 
 
-def test_a_leaf_of_a_gibibyte_counts_as_512_huge_leaves() -> None:
+def test_a_leaf_of_a_gibibyte_is_none_that_a_kernel_makes() -> None:
+    # 7.1: 1G leaves are not used.
     m = Machine()
     m.tables.map_huge(m.vmemmap, 1 << 30, level=3)
-    vmemmap = m.kernel().vmemmap
-    assert vmemmap.huge_leaves == 512
-    assert vmemmap.frames.distinct == 512 * 512
-    assert vmemmap.frame(512 * 512 - 1) == 0x40000 + 512 * 512 - 1
+    kernel = m.kernel()
+    assert (kernel.vmemmap.huge_leaves, kernel.vmemmap.frame(0)) == (0, HOLE)
+    concern = "leaves too large for a vmemmap"
+    assert kernel.missing.as_dict() == {"io": {concern: 1}}
 
 
 def test_a_read_only_huge_leaf_is_one(machine: Machine) -> None:
