@@ -13,6 +13,7 @@ from . import (
     folio_contents,
     folios,
     pgmap_pages,
+    pgmap_ranges,
     pgmaps,
     pools,
     section_orders,
@@ -38,4 +39,5 @@ _FAMILIES = (
     counters,
     pgmaps,
     pgmap_pages,
+    pgmap_ranges,
 )

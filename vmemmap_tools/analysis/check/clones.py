@@ -76,8 +76,8 @@ def _scan(context: Context) -> Iterator[Clone]:
 def _to_read(context: Context, first: int) -> Iterator[tuple[int, int, int]]:
     """(vmemmap page, frame, count): runs of adjoining frames that need a look.
 
-    Left out are the pages of optimised folios: tails that alias the head page or a tail
-    page have no struct pages of their own.
+    Left out are frames with several users: an alias of a head's page shows the head's
+    flags and is no clone. Whether it may be one is for F2 and F11 to say.
     """
     vmemmap, fmt = context.kernel.vmemmap, context.geometry.table_format
     tails, shared = context.kernel.tail_frames, vmemmap.frames.shared
@@ -86,10 +86,9 @@ def _to_read(context: Context, first: int) -> Iterator[tuple[int, int, int]]:
     for i, entry in enumerate(entries):
         number = first + i
         here = (entry & fmt.address_mask) >> context.geometry.page_shift
-        wanted = bool(entry & fmt.present_mask) and here not in tails
-        if wanted and here in shared:
-            folio = context.folio_at(number)
-            wanted = folio is None or not folio.backing.is_optimised
+        wanted = (
+            bool(entry & fmt.present_mask) and here not in tails and here not in shared
+        )
         if wanted and count and here == frame + count:
             count += 1
             continue
@@ -133,7 +132,7 @@ def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator
             hugetlb is None
             and pages.compound.is_hugetlb(data[i * page : i * page + 4 * pages.size])
         )
-        kind = _kind(context, pfn, frame + i, bool(is_head), words[i], next_words[i])
+        kind = _kind(context, pfn, bool(is_head), words[i], next_words[i])
         if kind is not None:
             yield Clone(
                 kind,
@@ -148,10 +147,10 @@ def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator
 
 
 def _kind(
-    context: Context, pfn: int, frame: int, is_head: bool, word: int, next_word: int
+    context: Context, pfn: int, is_head: bool, word: int, next_word: int
 ) -> str | None:
     """Which kind of clone the first struct page of a vmemmap page is; None if sound."""
-    pages, vmemmap = context.kernel.pages, context.kernel.vmemmap
+    pages = context.kernel.pages
     if not is_head:
         return "d"
     va = pages.va(pfn)
@@ -160,14 +159,6 @@ def _kind(
     head = va + pages.size & next_word if pages.has_mask else next_word - 1
     if head == va:
         return "a" if word & 1 else None
-    start, end = context.geometry.vmemmap_window
-    if not pages.has_mask and start <= head < end:
-        is_alias = (
-            vmemmap.frames.mappings(frame) > 1
-            and vmemmap.frame(vmemmap.page_number(head)) == frame
-        )
-        if is_alias:
-            return None
     return "a" if word & 1 else "b"
 
 

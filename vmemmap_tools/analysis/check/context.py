@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Callable, TypeVar
 
@@ -27,7 +28,7 @@ from ...kernel.zones import Zone
 from ...target.base import Fault
 from .sharing import Sharing
 
-__all__ = ["Context", "Progress", "silent"]
+__all__ = ["Context", "DeviceRange", "Progress", "silent"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,24 @@ Progress = Callable[[str, "int | None"], AbstractContextManager[Any]]
 
 MAX_FOLIO_BYTES_SHIFT = 34
 """``MAX_FOLIO_ORDER`` is 16 GiB on every architecture that has gigantic folios."""
+
+
+@dataclass(frozen=True)
+class DeviceRange:
+    """One range of a dev_pagemap; ``index`` is its place among the map's ranges."""
+
+    pgmap: Pgmap
+    start: int
+    end: int
+    index: int
+
+    @property
+    def first_pfn(self) -> int:
+        """``pfn_first()``: behind what an altmap takes of the first range."""
+        altmap = self.pgmap.altmap
+        if altmap is None or self.index:
+            return self.start
+        return self.start + altmap.reserve + altmap.free
 
 
 class _Silent:
@@ -57,6 +76,7 @@ class Context:
         self.geometry = kernel.geometry
         self.quick = quick
         self.store: dict[str, Any] = {}
+        self.overlapping_ranges: list[DeviceRange] = []
         self._progress = progress
         self.examined = 0
         self.unread_counts: Counter[str] = Counter()
@@ -178,35 +198,66 @@ class Context:
     # Device memory
 
     @cached_property
-    def compound_pgmaps(self) -> list[tuple[Pgmap, int, int]]:
-        """(map, first pfn, end pfn) of ranges whose compounds have vmemmap to share."""
-        return [
-            (pgmap, start, end)
-            for pgmap in self.kernel.pgmaps
-            if self.shift_is_sane(pgmap)
-            and self.geometry.vmemmap_pages(pgmap.vmemmap_shift)
-            for start, end in self.initialised_ranges(pgmap)
-        ]
+    def device_ranges(self) -> list[DeviceRange]:
+        """Ranges of device memory, by pfn; disjoint, so that walks over them are short.
+
+        Of ranges that overlap, which only damage can bring about, the first counts; P8
+        tells of the others.
+        """
+        ranges = sorted(
+            (
+                DeviceRange(pgmap, start, end, i)
+                for pgmap in self.kernel.pgmaps
+                for i, (start, end) in enumerate(pgmap.ranges)
+                if start < end
+            ),
+            key=lambda r: (r.start, r.end),
+        )
+        disjoint: list[DeviceRange] = []
+        for one in ranges:
+            if disjoint and one.start < disjoint[-1].end:
+                self.overlapping_ranges.append(one)
+            else:
+                disjoint.append(one)
+        return disjoint
+
+    def device_ranges_in(self, start: int, end: int) -> Iterator[DeviceRange]:
+        """The ranges of device memory that pfns ``start`` to ``end`` touch."""
+        i = max(0, bisect_right(self._device_starts, start) - 1)
+        for one in self.device_ranges[i:]:
+            if one.start >= end:
+                return
+            if one.end > start:
+                yield one
+
+    @cached_property
+    def _device_starts(self) -> list[int]:
+        return [r.start for r in self.device_ranges]
+
+    @cached_property
+    def compound_ranges(self) -> list[DeviceRange]:
+        """Ranges whose compound pages have vmemmap to share."""
+        return [r for r in self.device_ranges if self._has_compounds(r)]
+
+    def _has_compounds(self, one: DeviceRange) -> bool:
+        shift = one.pgmap.vmemmap_shift
+        return (
+            self.shift_is_sane(one.pgmap)
+            and self.geometry.vmemmap_pages(shift) > 0
+            and one.first_pfn < one.end
+        )
 
     def shift_is_sane(self, pgmap: Pgmap) -> bool:
         return 0 <= pgmap.vmemmap_shift <= self.max_folio_order
 
-    def initialised_ranges(self, pgmap: Pgmap) -> Iterator[tuple[int, int]]:
-        """The ranges without the head that an altmap takes (``pfn_first``)."""
-        for i, (start, end) in enumerate(pgmap.ranges):
-            offset = 0
-            if pgmap.altmap is not None and i == 0:
-                offset = pgmap.altmap.reserve + pgmap.altmap.free
-            if start + offset < end:
-                yield start + offset, end
-
     def dax_at(self, pfn: int) -> tuple[Pgmap, int] | None:
         """(map, head pfn) of the device compound that has this pfn."""
-        for pgmap, start, end in self.compound_pgmaps:
-            if start <= pfn < end:
-                shift = pgmap.vmemmap_shift
-                head = start + (pfn - start >> shift << shift)
-                return (pgmap, head) if head + (1 << shift) <= end else None
+        for one in self.device_ranges_in(pfn, pfn + 1):
+            if pfn < one.first_pfn or not self._has_compounds(one):
+                return None
+            shift = one.pgmap.vmemmap_shift
+            head = one.first_pfn + (pfn - one.first_pfn >> shift << shift)
+            return (one.pgmap, head) if head + (1 << shift) <= one.end else None
         return None
 
     def backing_of(self, pfn: int, order: int) -> CompoundBacking:
@@ -240,6 +291,12 @@ class Context:
         return Pageblocks(
             kernel.target, kernel.memory, kernel.geometry, kernel.sections
         )
+
+    @cached_property
+    def has_memory_blocks(self) -> bool:
+        """Whether memory blocks are known in this kernel."""
+        sections = self.kernel.sections
+        return any(sections.memory_block(s) is not None for s in sections)
 
     def zone_label(self, zone: Zone) -> str:
         return f"node {zone.node} {zone.name}"

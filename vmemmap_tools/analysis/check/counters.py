@@ -66,8 +66,13 @@ def _filler(context: Context) -> int:
 def _dax_savings(context: Context) -> list[int]:
     """Vmemmap pages saved in each range of device memory."""
     return [
-        sum(b.saved_pages for _, b in compounds_of(context.kernel, pgmap, start, end))
-        for pgmap, start, end in context.compound_pgmaps
+        sum(
+            backing.saved_pages
+            for _, backing in compounds_of(
+                context.kernel, one.pgmap, one.first_pfn, one.end
+            )
+        )
+        for one in context.compound_ranges
     ]
 
 
@@ -197,7 +202,7 @@ def counters_are_not_negative(context: Context) -> Iterator[Violation]:
 )
 def dax_counts_kept_pages(context: Context) -> Iterator[Violation]:
     surplus = residual(context)
-    context.saw(len(context.compound_pgmaps))
+    context.saw(len(context.compound_ranges))
     if not surplus:
         return
     ranges = explained_by_dax(context, surplus)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ...kernel.hugetlb import Folio
 from ...kernel.vmemmap import HOLE
+from ...target.base import Fault
 from ..hvo import OPTIMISED_FLAG, why_not
 from .clones import has_restored_clones
 from .context import Context
@@ -20,6 +21,8 @@ from .registry import rule
 
 __all__: list[str] = []
 
+SELF_HOSTED = "PG_vmemmap_self_hosted"
+POISON = (1 << 64) - 1
 LAYOUTS = ("self-shared", "page1-shared", "zone-shared")
 
 
@@ -230,8 +233,8 @@ def tails_have_one_target(context: Context) -> Iterator[Violation]:
     applies=lambda context: (
         without_folios(context)
         or (
-            "this kernel has no PG_vmemmap_self_hosted"
-            if context.kernel.target.enumerator("PG_vmemmap_self_hosted") is None
+            f"this kernel has no {SELF_HOSTED}"
+            if context.kernel.target.enumerator(SELF_HOSTED) is None
             else None
         )
     ),
@@ -242,15 +245,13 @@ def not_self_hosted(context: Context) -> Iterator[Violation]:
     hosted_blocks: dict[int, int | None] = {}
     for folio in _optimised(context):
         section = kernel.sections.of_pfn(folio.pfn)
-        if section is None or section.is_early:
+        if section is None or (section.is_early and context.quick):
             continue
         if section.nr not in hosted_blocks:
             hosted_blocks[section.nr] = _hosted_frame(context, section.nr)
-        frames = [folio.backing.head_frame, folio.backing.tail_frame]
-        frame = next(
-            (f for f in frames if kernel.self_hosting.is_self_hosted_frame(f)),
-            hosted_blocks[section.nr],
-        )
+        frame = hosted_blocks[section.nr]
+        if frame is None and _is_marked(context, folio.backing.head_frame):
+            frame = folio.backing.head_frame
         if frame is not None:
             yield Violation(
                 Place("folio", folio.pfn),
@@ -263,11 +264,28 @@ def not_self_hosted(context: Context) -> Iterator[Violation]:
             )
 
 
+def _is_marked(context: Context, frame: int) -> bool:
+    """PG_vmemmap_self_hosted of a frame that is known to back the vmemmap."""
+    pages = context.kernel.pages
+    bit = context.kernel.target.enumerator(SELF_HOSTED)
+    try:
+        flags = pages.flags_of(pages.read(frame))
+    except Fault as fault:
+        context.unread(fault, "struct pages of vmemmap frames")
+        return False
+    return bit is not None and flags != POISON and bool(flags >> bit & 1)
+
+
 def _hosted_frame(context: Context, nr: int) -> int | None:
-    """A self-hosted vmemmap frame of the memory block that this section is in."""
+    """A self-hosted vmemmap frame of the memory block that this section is in.
+
+    Only hot-added memory hosts its own vmemmap.
+    """
     kernel = context.kernel
     section = kernel.sections.get(nr)
-    block = kernel.sections.memory_block(section) if section is not None else None
+    if section is None or section.is_early:
+        return None
+    block = kernel.sections.memory_block(section)
     for other in kernel.sections.between(
         max(0, nr - 512) * context.geometry.pages_per_section,
         (nr + 1) * context.geometry.pages_per_section,

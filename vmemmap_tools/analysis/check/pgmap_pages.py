@@ -15,7 +15,7 @@ from ...kernel.pgmap import Pgmap
 from ...kernel.strided import strided_u64
 from ...target.base import Fault
 from ..dax import compounds_of
-from .context import Context
+from .context import Context, DeviceRange
 from .findings import Place, Violation, hexed
 from .known import DAX_MIGRATETYPE, DAX_UNINITIALISED, MISSING_PGD_SYNC
 from .pgmaps import place
@@ -53,13 +53,12 @@ def _has_maps(context: Context) -> str | None:
 def device_pages_are_initialised(context: Context) -> Iterator[Violation]:
     if context.device_zone is None:
         return
-    for pgmap in context.kernel.pgmaps:
-        if not context.shift_is_sane(pgmap):
+    for one in context.device_ranges:
+        if not context.shift_is_sane(one.pgmap):
             continue  # P8 tells
-        for start, end in context.initialised_ranges(pgmap):
-            parts = _parts(context, pgmap, start, end)
-            for head, pfn, count in context.track("device struct pages", parts):
-                yield from _judge_pages(context, pgmap, start, head, pfn, count)
+        parts = _parts(context, one.pgmap, one.first_pfn, one.end)
+        for head, pfn, count in context.track("device struct pages", parts):
+            yield from _judge_pages(context, one.pgmap, one.first_pfn, head, pfn, count)
 
 
 def _parts(
@@ -223,53 +222,56 @@ def _pageblocks_apply(context: Context) -> str | None:
     "first: a warning, since nothing allocates from device memory.",
 )
 def device_pageblocks_are_movable(context: Context) -> Iterator[Violation]:
-    kernel, blocks = context.kernel, context.pageblocks
-    movable = blocks.migratetypes.get("MIGRATE_MOVABLE")
+    blocks = context.pageblocks
+    for one in context.device_ranges:
+        wrong = [
+            (pfn, migratetype)
+            for pfn, migratetype in _pageblocks(context, one)
+            if migratetype != blocks.migratetypes.get("MIGRATE_MOVABLE")
+        ]
+        if not wrong:
+            continue
+        compound = 1 << min(one.pgmap.vmemmap_shift, context.max_folio_order)
+        is_known = (
+            compound > 1 << blocks.order
+            and all((pfn - one.first_pfn) % compound for pfn, _ in wrong)
+            and {t for _, t in wrong} == {0}
+        )
+        pfn, migratetype = wrong[0]
+        yield Violation(
+            place(one.first_pfn),
+            "only first pageblocks movable" if is_known else "unmovable pageblocks",
+            f"{len(wrong)} pageblocks of the device range at pfn {one.start:#x} are "
+            f"{blocks.name(migratetype)}, the first at pfn {pfn:#x}",
+            "MIGRATE_MOVABLE",
+            blocks.name(migratetype),
+            {
+                **hexed(pgmap_va=one.pgmap.va),
+                "pageblocks": len(wrong),
+                "first_pfn": pfn,
+            },
+            severity="W" if is_known else None,
+            known_issue=DAX_MIGRATETYPE if is_known else None,
+        )
+
+
+def _pageblocks(context: Context, one: DeviceRange) -> Iterator[tuple[int, int]]:
+    """(first pfn, migratetype) of the pageblocks that lie inside a range."""
+    blocks = context.pageblocks
     step = 1 << blocks.order
-    for pgmap in kernel.pgmaps:
-        for start, end in context.initialised_ranges(pgmap):
-            wrong: list[tuple[int, int]] = []
-            first_of_compound_wrong = False
-            for section in kernel.sections.between(start, end):
-                if not section.has_mem_map:
-                    continue
-                try:
-                    types = blocks.of_section(section)
-                except Fault as fault:
-                    context.unread(fault, "pageblock flags")
-                    continue
-                for i, migratetype in enumerate(types):
-                    pfn = section.start_pfn + i * step
-                    if pfn < start or pfn + step > end or pfn >= end:
-                        continue
-                    context.saw()
-                    if migratetype != movable:
-                        wrong.append((pfn, migratetype))
-                        if (pfn - start) % (1 << min(pgmap.vmemmap_shift, 63)) == 0:
-                            first_of_compound_wrong = True
-            if not wrong:
-                continue
-            is_known = (
-                not first_of_compound_wrong
-                and 1 << min(pgmap.vmemmap_shift, 63) > step
-                and {t for _, t in wrong} == {0}
-            )
-            pfn, migratetype = wrong[0]
-            yield Violation(
-                place(start),
-                "only first pageblocks movable" if is_known else "unmovable pageblocks",
-                f"{len(wrong)} pageblocks of the device range at pfn {start:#x} are "
-                f"{blocks.name(migratetype)}, the first at pfn {pfn:#x}",
-                "MIGRATE_MOVABLE",
-                blocks.name(migratetype),
-                {
-                    **hexed(pgmap_va=pgmap.va),
-                    "pageblocks": len(wrong),
-                    "first_pfn": pfn,
-                },
-                severity="W" if is_known else None,
-                known_issue=DAX_MIGRATETYPE if is_known else None,
-            )
+    for section in context.kernel.sections.between(one.first_pfn, one.end):
+        if not section.has_mem_map:
+            continue
+        try:
+            types = blocks.of_section(section)
+        except Fault as fault:
+            context.unread(fault, "pageblock flags")
+            continue
+        for i, migratetype in enumerate(types):
+            pfn = section.start_pfn + i * step
+            if one.first_pfn <= pfn and pfn + step <= one.end:
+                context.saw()
+                yield pfn, migratetype
 
 
 def _pgds(context: Context) -> Pgds:

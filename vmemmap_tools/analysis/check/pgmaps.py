@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...kernel import xarray
 from ...kernel.compound import CompoundBacking
 from ...kernel.pgmap import Altmap, Pgmap
 from ...target.base import Fault
@@ -30,7 +29,8 @@ def _compounds(
     context: Context,
 ) -> Iterator[tuple[Pgmap, int, int, int, CompoundBacking]]:
     """(map, first pfn, end pfn, head pfn, backing) of every device compound."""
-    for pgmap, start, end in context.compound_pgmaps:
+    for one in context.compound_ranges:
+        pgmap, start, end = one.pgmap, one.first_pfn, one.end
         for head, backing in compounds_of(context.kernel, pgmap, start, end):
             context.saw()
             yield pgmap, start, end, head, backing
@@ -83,6 +83,17 @@ def compound_is_shared_as_predicted(context: Context) -> Iterator[Violation]:
             if backing.layout == "mixed" and saved:
                 wanted = -1  # the number is right, the frames are not
             else:
+                if saved and backing.tail_readonly is None:
+                    yield Violation(
+                        place(start),
+                        "tails partly read-only",
+                        f"some shared tail pages of the device compound at pfn "
+                        f"{head:#x} are read-only, others writable",
+                        "all alike",
+                        "both",
+                        _backing_evidence(context, head, pgmap),
+                        severity="W",
+                    )
                 continue
         yield Violation(
             place(start),
@@ -146,11 +157,10 @@ def shared_frame_is_counted(context: Context) -> Iterator[Violation]:
 
 
 def _altmaps(context: Context) -> Iterator[tuple[Pgmap, Altmap, int, int]]:
-    for pgmap in context.kernel.pgmaps:
-        if pgmap.altmap is not None and pgmap.ranges:
+    for one in context.device_ranges:
+        if one.pgmap.altmap is not None and not one.index:
             context.saw()
-            start = min(a for a, _ in pgmap.ranges)
-            yield pgmap, pgmap.altmap, start, max(b for _, b in pgmap.ranges)
+            yield one.pgmap, one.pgmap.altmap, one.start, one.end
 
 
 @rule(
@@ -273,68 +283,4 @@ def later_sections_alias(context: Context) -> Iterator[Violation]:
                     [backing.tail_frame],
                     sorted(frames)[:4],
                     _backing_evidence(context, head, pgmap),
-                )
-
-
-@rule(
-    "P8",
-    "pgmap_array and the maps' ranges agree, and ranges are aligned to their compounds",
-    severity="W",
-    holds="all",
-    reads=("pgmap_array", "pgmaps"),
-    bug="a driver's mistake",
-    why="get_dev_pagemap() finds the map of a pfn in the array, the sharing goes by "
-    "the range's own borders.",
-    look="vmemmap dax",
-    applies=lambda context: (
-        "this kernel has no pgmap_array"
-        if context.kernel.target.variable("pgmap_array") is None
-        else None
-    ),
-    racy=True,
-    exceptions="The head of a range that an altmap takes is not counted.",
-)
-def ranges_agree(context: Context) -> Iterator[Violation]:
-    kernel = context.kernel
-    array = kernel.target.variable("pgmap_array")
-    assert array is not None
-    by_va = {p.va: p for p in kernel.pgmaps}
-    try:
-        for index, va in xarray.for_each_entry(kernel.memory, array.address):
-            context.saw()
-            pgmap = by_va.get(va)
-            if pgmap is None or any(a <= index < b for a, b in pgmap.ranges):
-                continue
-            yield Violation(
-                place(index),
-                "array entry outside the map's ranges",
-                f"pgmap_array has at pfn {index:#x} a map whose ranges do not "
-                "include it",
-                [list(r) for r in pgmap.ranges[:4]],
-                index,
-                hexed(pgmap_va=va),
-            )
-    except Fault as fault:
-        context.unread(fault, "nodes of pgmap_array")
-    for pgmap in kernel.pgmaps:
-        if not context.shift_is_sane(pgmap):
-            yield Violation(
-                place(pgmap.ranges[0][0] if pgmap.ranges else 0),
-                "impossible vmemmap_shift",
-                f"a pgmap has vmemmap_shift {pgmap.vmemmap_shift}",
-                f"0 to {context.max_folio_order}",
-                pgmap.vmemmap_shift,
-                hexed(pgmap_va=pgmap.va),
-            )
-            continue
-        for start, end in context.initialised_ranges(pgmap):
-            if (end - start) % (1 << pgmap.vmemmap_shift):
-                yield Violation(
-                    place(start),
-                    "range not aligned",
-                    f"the range of pfn {start:#x}-{end:#x} is no multiple of its "
-                    f"compounds of 2^{pgmap.vmemmap_shift} pages",
-                    f"a multiple of {1 << pgmap.vmemmap_shift}",
-                    end - start,
-                    hexed(pgmap_va=pgmap.va),
                 )

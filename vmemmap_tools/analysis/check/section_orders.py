@@ -91,17 +91,12 @@ def _order_at_run_time(context: Context) -> str | None:
     "mem_section hugetlb may keep it for good: a warning there.",
 )
 def order_means_device(context: Context) -> Iterator[Violation]:
-    kernel = context.kernel
-    severity = "W" if kernel.has("section-zone") else None
+    severity = "W" if context.kernel.has("section-zone") else None
     for section, order in _ordered(context):
         if not _order_is_sane(context, order):
             continue
         end = section.start_pfn + context.geometry.pages_per_section
-        maps = [
-            p
-            for p in kernel.pgmaps
-            if any(a < end and section.start_pfn < b for a, b in p.ranges)
-        ]
+        maps = [r.pgmap for r in context.device_ranges_in(section.start_pfn, end)]
         wrong = None
         if section.is_early:
             wrong = "it is an early section"
@@ -167,7 +162,8 @@ def no_huge_leaf_with_order(context: Context) -> Iterator[Violation]:
 
 @rule(
     "S9",
-    "all sections of one compound page have the same order and zone",
+    "all sections of one compound page have the same order, and a zone recorded for a "
+    "section is one that it lies in",
     severity="E",
     holds=ORDER_KERNELS,
     reads=("mem_section", "pgmaps"),
@@ -180,8 +176,9 @@ def no_huge_leaf_with_order(context: Context) -> Iterator[Violation]:
 )
 def compound_has_one_order(context: Context) -> Iterator[Violation]:
     kernel, per_section = context.kernel, context.geometry.pages_per_section
-    for pgmap, start, end in context.compound_pgmaps:
-        step = 1 << pgmap.vmemmap_shift
+    for one in context.compound_ranges:
+        start, end = one.first_pfn, one.end
+        step = 1 << one.pgmap.vmemmap_shift
         if step <= per_section:
             continue
         groups: dict[int, list[Section]] = {}
@@ -211,6 +208,40 @@ def compound_has_one_order(context: Context) -> Iterator[Violation]:
                 {"sections": [s.nr for s in group]},
             )
 
+    yield from _recorded_zones(context)
+
+
+def _recorded_zones(context: Context) -> Iterator[Violation]:
+    """Zones in mem_section; what the member means is inferred, so that W it is."""
+    kernel, per_section = context.kernel, context.geometry.pages_per_section
+    member = kernel.sections.zone_member
+    if member is None:
+        return
+    is_pointer = kernel.sections.struct[member].kind == "pointer"
+    for section in kernel.sections:
+        end = section.start_pfn + per_section
+        word = section.zone_word
+        if not section.has_mem_map or word is None or (is_pointer and not word):
+            continue
+        context.saw()
+        recorded = [
+            zone
+            for zone in kernel.zones
+            if (zone.va if is_pointer else zone.index) == word
+        ]
+        if any(z.start_pfn < end and section.start_pfn < z.end_pfn for z in recorded):
+            continue
+        name = context.zone_label(recorded[0]) if recorded else f"{word:#x}"
+        yield Violation(
+            place(section),
+            "recorded zone does not span the section",
+            f"section {section.nr} records the zone {name}, which does not span it",
+            [context.zone_label(z) for z in kernel.zones.spanning(section.start_pfn)],
+            name,
+            hexed(section_mem_map=section.word, zone_word=word),
+            severity="W",
+        )
+
 
 def _without_taint(context: Context) -> str | None:
     if context.kernel.sections.flags.taint_zone_device is None:
@@ -233,22 +264,21 @@ def _without_taint(context: Context) -> str | None:
 )
 def mixed_section_is_marked(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
-    for pgmap in kernel.pgmaps:
-        for start, end in pgmap.ranges:
-            for section in kernel.sections.between(start, end):
-                if not section.has_mem_map or not section.is_online:
-                    continue
-                context.saw()
-                if not section.is_mixed:
-                    yield Violation(
-                        place(section),
-                        "mixed section without its flag",
-                        f"section {section.nr} is online and holds device memory "
-                        f"(pfn {start:#x}-{end:#x}), but is not marked as mixed",
-                        "SECTION_TAINT_ZONE_DEVICE",
-                        section.flag_names(),
-                        hexed(section_mem_map=section.word),
-                    )
+    for one in context.device_ranges:
+        for section in kernel.sections.between(one.start, one.end):
+            if not section.has_mem_map or not section.is_online:
+                continue
+            context.saw()
+            if not section.is_mixed:
+                yield Violation(
+                    place(section),
+                    "mixed section without its flag",
+                    f"section {section.nr} is online and holds device memory "
+                    f"(pfn {one.start:#x}-{one.end:#x}), but is not marked as mixed",
+                    "SECTION_TAINT_ZONE_DEVICE",
+                    section.flag_names(),
+                    hexed(section_mem_map=section.word),
+                )
 
 
 @rule(

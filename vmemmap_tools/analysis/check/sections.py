@@ -149,13 +149,17 @@ def one_map_base(context: Context) -> Iterator[Violation]:
 
 
 def _is_known_memory(context: Context, section: Section, start: int, end: int) -> bool:
-    """Whether a zone, a memory block or a device map has any of these pfns."""
+    """Whether a device map or a memory block has any of these pfns.
+
+    RAM is hot-added by whole memory blocks. Zones say less: their spans have holes, and
+    count only where no block could be found.
+    """
     kernel = context.kernel
-    if any(z.start_pfn < end and start < z.end_pfn for z in kernel.zones if z.spanned):
+    if any(context.device_ranges_in(start, end)):
         return True
-    if kernel.sections.memory_block(section) is not None:
-        return True
-    return any(a < end and start < b for p in kernel.pgmaps for a, b in p.ranges)
+    if context.has_memory_blocks:
+        return kernel.sections.memory_block(section) is not None
+    return any(z.start_pfn < end and start < z.end_pfn for z in kernel.zones)
 
 
 @rule(
@@ -163,7 +167,7 @@ def _is_known_memory(context: Context, section: Section, start: int, end: int) -
     "a hot-added section has some subsection, and none outside known memory",
     severity="E",
     holds="all",
-    reads=("mem_section_usage", "zones", "pgmaps", "memory blocks"),
+    reads=("mem_section_usage", "memory blocks", "pgmaps"),
     bug="an error path of section activation that leaves bits of subsection_map set",
     why="section_deactivate() frees the section when its last subsection goes; a bit "
     "left behind makes pfn_valid() true for memory that is not there.",
@@ -307,8 +311,8 @@ def mapped_is_populated(context: Context) -> Iterator[Violation]:
         pfn = kernel.pages.pfn(vmemmap.page_va(number))
         frame = vmemmap.frame(number)
         altmap = any(
-            p.altmap is not None and p.altmap.base_pfn <= frame < p.altmap.end_pfn
-            for p in kernel.pgmaps
+            r.pgmap.altmap is not None
+            for r in context.device_ranges_in(frame, frame + 1)
         )
         yield Violation(
             Place("section", pfn // context.geometry.pages_per_section),

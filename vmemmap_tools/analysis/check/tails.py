@@ -63,18 +63,11 @@ def _is_struct_page(context: Context, va: int) -> bool:
 )
 def tail_pointer_is_page(context: Context) -> Iterator[Violation]:
     pages = context.kernel.pages
+    yield from _wild_pointers(context)
     for zone, tail, frame in _tails(context):
         evidence = {**hexed(zone_va=zone.va, page_va=tail.page_va), "frame_pfn": frame}
         if not _is_struct_page(context, tail.page_va):
-            yield Violation(
-                _place(context, zone, tail),
-                "no struct page",
-                f"the tail page of order {tail.order} of {context.zone_label(zone)} "
-                f"is at {tail.page_va:#x}, where no struct page is",
-                "a struct page",
-                f"{tail.page_va:#x}",
-                evidence,
-            )
+            yield _no_struct_page(context, zone, tail)
             continue
         try:
             page = pages.page(frame)
@@ -94,6 +87,45 @@ def tail_pointer_is_page(context: Context) -> Iterator[Violation]:
                     evidence,
                     severity="W",
                 )
+
+
+def _wild_pointers(context: Context) -> Iterator[Violation]:
+    """Pointers that the view of zones leaves out of a dynamic array.
+
+    Its length is in no debug info, so that what lies beyond it may be anything: only
+    orders that are in use say something.
+    """
+    kernel, g = context.kernel, context.geometry
+    struct = kernel.target.struct("zone")
+    if struct is None or struct["vmemmap_tails"].kind != "pointer":
+        return
+    start, end = g.vmemmap_window
+    orders = {*context.pools, *(p.vmemmap_shift for p in kernel.pgmaps)}
+    usable = range(g.min_optimisable_order, context.max_folio_order + 1)
+    for zone in kernel.zones:
+        if not zone.spanned:
+            continue
+        try:
+            array_va = kernel.memory.unsigned(zone.va + struct.offset("vmemmap_tails"))
+            for order in sorted(orders.intersection(usable)) if array_va else ():
+                slot_va = array_va + 8 * (order - g.min_optimisable_order)
+                va = kernel.memory.unsigned(slot_va)
+                if va and not start <= va < end:
+                    yield _no_struct_page(context, zone, TailPage(order, va))
+        except Fault as fault:
+            context.unread(fault, "arrays of shared tail pages")
+
+
+def _no_struct_page(context: Context, zone: Zone, tail: TailPage) -> Violation:
+    return Violation(
+        _place(context, zone, tail),
+        "no struct page",
+        f"the tail page of order {tail.order} of {context.zone_label(zone)} is at "
+        f"{tail.page_va:#x}, where no struct page is",
+        "a struct page",
+        f"{tail.page_va:#x}",
+        hexed(zone_va=zone.va, page_va=tail.page_va),
+    )
 
 
 def _not_while_booting(context: Context) -> str | None:
@@ -297,10 +329,11 @@ def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
     look="vmemmap page pfn:FRAME: zone",
     applies=_without_tails,
     racy=True,
+    exceptions="A MIGRATE_MOVABLE pageblock is no sign: unmovable allocations fall "
+    "back on those, and boot memory begins as such.",
 )
 def tail_frame_is_unmovable(context: Context) -> Iterator[Violation]:
     pages, blocks = context.kernel.pages, context.pageblocks
-    reserved = 1 << (context.kernel.target.enumerator("PG_reserved") or 0)
     for zone, tail, frame in _tails(context):
         if not _is_struct_page(context, tail.page_va):
             continue
@@ -315,10 +348,7 @@ def tail_frame_is_unmovable(context: Context) -> Iterator[Violation]:
         frame_zone = context.kernel.zone_name(pages.zone_index(page))
         if context.flags_trusted and frame_zone == "Movable":
             where = "in zone Movable"
-        elif name in ("MIGRATE_CMA", "MIGRATE_ISOLATE") or (
-            # Boot memory is reserved and keeps the migratetype that blocks begin with.
-            name == "MIGRATE_MOVABLE" and not page.flags & reserved
-        ):
+        elif name in ("MIGRATE_CMA", "MIGRATE_ISOLATE"):
             where = f"in a {name} pageblock"
         if where:
             yield Violation(
