@@ -22,6 +22,7 @@ __all__ = ["Page", "Pages"]
 
 PAGES_OF_FOLIO_HEAD = 4
 """struct folio overlays this many struct pages at most."""
+ORDER_IN_FLAGS = "folio._flags_1"
 MASK_64 = (1 << 64) - 1
 MAX_NODES = 1 << 16
 
@@ -207,17 +208,25 @@ class Pages:
         return self._u64(data, self.private_offset)
 
     def flag_names(self, page: Page) -> list[str]:
-        """Names of the PG_* flags that are set, by bit number."""
+        """Names of the PG_* flags that are set, by bit number.
+
+        Without the order that a folio keeps in the flags of its second page (6.6+),
+        and in what looks like a second page through an alias of the first vmemmap page.
+        """
         if self._flag_names is None:
             self._flag_names = {}
             for name, bit in self._target.enumerators("pageflags").items():
                 if bit < self.flag_count:
                     # Aliases follow the flag whose bit they share.
                     self._flag_names.setdefault(bit, name.replace("PG_", "", 1))
+        flags, per_page = page.flags, self.geometry.struct_pages_per_page
+        index = (page.va - page.head_va) // self.size
+        if self.compound.order_source == ORDER_IN_FLAGS and index % per_page == 1:
+            flags &= ~0xFF
         return [
             self._flag_names.get(bit, f"bit {bit}")
             for bit in range(self.flag_count)
-            if page.flags >> bit & 1
+            if flags >> bit & 1
         ]
 
     @property
@@ -322,7 +331,7 @@ def _order_location(target: Target, geometry: Geometry) -> tuple[int, str]:
     if folio is not None and "_flags_1" in folio:
         at = folio.offset("_flags_1")
         # The low byte of the word (ebcab4e3b3a0, in 6.6).
-        return at if target.byteorder == "little" else at + 7, "folio._flags_1"
+        return at if target.byteorder == "little" else at + 7, ORDER_IN_FLAGS
     raise LayoutError(
         "no member tells the order of a folio (folio._flags_1, folio._folio_order, "
         "page.compound_order)"
