@@ -55,7 +55,7 @@ class Dump:
     def ask(self, *words: str) -> Answer:
         """Return the JSON of a verb with its options; asked once, then kept."""
         if words not in self._answers:
-            self._answers[words] = self._ask(words)
+            self._answers[words] = json.loads(self.text("json", *words))
         return self._answers[words]
 
     def rows(self, *words: str) -> list[dict[str, Any]]:
@@ -68,15 +68,20 @@ class Dump:
         totals: dict[str, Any] = self.ask(*words)["totals"]
         return totals
 
+    def text(self, form: str, *words: str) -> str:
+        """Return what a verb prints in *form* ("table", "csv" or "json")."""
+        return self._print(words, self.kernel, form)
+
     def ask_anew(self, *words: str) -> Answer:
         """Return the JSON of a verb that finds nothing read, nor missing, before it."""
-        return self._ask(words, self.kernel.fresh())
+        answer: Answer = json.loads(self._print(words, self.kernel.fresh(), "json"))
+        return answer
 
-    def _ask(self, words: tuple[str, ...], kernel: Kernel | None = None) -> Answer:
+    @staticmethod
+    def _print(words: tuple[str, ...], kernel: Kernel, form: str) -> str:
         out = io.StringIO()
-        session = Session(lambda: kernel or self.kernel, format="json", stream=out)
+        session = Session(lambda: kernel, format=form, stream=out)
         group = VerbGroup("vmemmap")
         with group.make_context("vmemmap", list(words), obj=session) as context:
             group.invoke(context)
-        answer: Answer = json.loads(out.getvalue())
-        return answer
+        return out.getvalue()

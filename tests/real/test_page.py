@@ -210,3 +210,14 @@ def test_a_frame_outside_the_vmemmap_backs_nothing_of_it(
     pfn = next(pfn for pfn in range(0x1000, 1 << 20) if pfn not in walk.mappings)
     backs = _page(dump, f"phys:{pfn << 12:#x}")["backs"]
     compare.equal(f"page phys:{pfn << 12:#x}: what it backs = info tlb", backs, None)
+
+
+def test_tails_of_huge_pages_carry_no_flag_of_use(
+    dump: Dump, truth: Truth, walk: QemuWalk, compare: Compare
+) -> None:
+    """A folio's order lies in the flags word of its second page since 6.6."""
+    for head in _heads(truth, walk):
+        for index in (1, 2, PER_VMEMMAP_PAGE + 1):
+            row = _page(dump, f"pfn:{head + index:#x}")["struct_page"]
+            what = f"page pfn:{head + index:#x}: flags = a tail's"
+            compare.equal(what, row["flags"], [], f"tail {index}: none")
