@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vmemmap_tools.formats.kdump_header import KdumpError, KdumpHeader
 
@@ -56,3 +59,55 @@ def test_a_file_cut_within_its_descriptors_is_noticed() -> None:
 def test_a_file_cut_within_its_header_is_called_truncated() -> None:
     with pytest.raises(KdumpError, match="truncated"):
         KdumpHeader.read(io.BytesIO(kdump("d")[:100]))
+
+
+def test_the_header_tells_version_system_and_sizes() -> None:
+    data = bytearray(kdump("d"))
+    struct.pack_into("<i", data, 8, 6)
+    data[12 + 65 : 12 + 65 + 5] = b"host\0"
+    data[12 + 130 : 12 + 130 + 8] = b"7.3-rc7\0"
+    header = KdumpHeader.read(io.BytesIO(bytes(data)))
+    assert header.version == 6
+    assert header.utsname[:3] == ("Linux", "host", "7.3-rc7")
+    assert (header.block_size, header.sub_header_blocks) == (4096, 1)
+    assert header.bitmap_blocks == 2
+
+
+def test_an_empty_utsname_is_seen() -> None:
+    # What QEMU's dump-guest-memory leaves; libkdumpfile cannot read such a file.
+    data = bytearray(kdump("d"))
+    data[12 : 12 + 6 * 65] = bytes(6 * 65)
+    assert KdumpHeader.read(io.BytesIO(bytes(data))).utsname == ("",) * 6
+
+
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    data = bytearray(kdump("d"))
+    data[12:16] = b"\xff\xfe\0\0"
+    assert KdumpHeader.read(io.BytesIO(bytes(data))).utsname[0] == "\ufffd\ufffd"
+
+
+@pytest.mark.parametrize("data", [b"", b"KDUMP", b"makedumpfile" + bytes(500)])
+def test_other_files_are_no_kdump(data: bytes) -> None:
+    with pytest.raises(KdumpError):
+        KdumpHeader.read(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("block_size", [0, 100, 4097, 3 << 10])
+def test_a_block_size_that_cannot_be_is_damage(block_size: int) -> None:
+    data = bytearray(kdump("d"))
+    struct.pack_into("<I", data, 428, block_size)
+    with pytest.raises(KdumpError, match=f"block size {block_size}"):
+        KdumpHeader.read(io.BytesIO(bytes(data)))
+
+
+def test_a_file_cut_within_its_bitmaps_is_noticed() -> None:
+    assert missing(kdump("d")[: 3 * BLOCK]) == BLOCK
+
+
+@given(st.binary(max_size=600), st.integers(0, 500))
+def test_random_bytes_are_a_header_or_one_kind_of_error(noise: bytes, at: int) -> None:
+    data = bytearray(kdump("zd"))
+    data[at : at + len(noise)] = noise
+    file = io.BytesIO(bytes(data))
+    with contextlib.suppress(KdumpError):
+        assert KdumpHeader.read(file).missing_bytes(file) >= 0
