@@ -90,6 +90,8 @@ class DrgnTarget:
             return bytes(self.prog.read(address, size))
         except drgn.FaultError as error:
             raise _fault(error, address, size, physical=False) from None
+        except (OverflowError, ValueError):
+            raise Fault(address, size, "unmapped") from None
 
     def read_physical(self, address: int, size: int) -> bytes:
         if self._checked:
