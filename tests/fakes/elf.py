@@ -16,12 +16,15 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class Load:
-    """A PT_LOAD: ``data`` is in the file, ``size`` bytes are named (p_memsz)."""
+    """A PT_LOAD: ``data`` is in the file, ``size`` bytes are named (p_memsz).
+
+    By default it has no virtual address (all ones), as in QEMU's dumps.
+    """
 
     pa: int
     data: bytes
     size: int | None = None
-    va: int = 0
+    va: int = (1 << 64) - 1
 
 
 def note(name: str, description: bytes, kind: int = 0) -> bytes:

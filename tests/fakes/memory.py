@@ -35,6 +35,11 @@ class SparseMemory:
         """Make a page unreadable, as a filter or a broken disk does."""
         self._lost[pfn] = kind
 
+    def pages(self) -> Iterator[tuple[int, bytes]]:
+        """(physical address, content) of every page that was written."""
+        for pfn in sorted(self._pages):
+            yield pfn * PAGE, bytes(self._pages[pfn])
+
     def write_u64(self, pa: int, value: int) -> None:
         self.write(pa, value.to_bytes(8, "little"))
 
