@@ -73,3 +73,16 @@ def test_an_absurd_range_is_counted_at_once() -> None:
     start = time.monotonic()
     assert counts.distinct_in(0, 1 << 64) == 50
     assert time.monotonic() - start < 1
+
+
+@given(st.sets(PFNS))
+def test_runs_are_the_frames_in_order_without_gaps(pfns: set[int]) -> None:
+    counts = FrameCounts()
+    counts.add_each(pfns)
+    runs = list(counts.runs())
+    assert [first + i for first, count in runs for i in range(count)] == sorted(pfns)
+    # Two runs adjoin only where a chunk ends.
+    assert all(
+        first + count < after or after % (1 << 15) == 0
+        for (first, count), (after, _) in zip(runs, runs[1:])
+    )
