@@ -228,8 +228,16 @@ class Sections:
 
     def _read_table(self) -> Iterator[Section]:
         size, per_root = self.struct.size, self.per_root
+        taken: set[int] = set()
         for root, va in self._roots():
             first = root * per_root
+            place = va // (per_root * size)
+            if place in taken:
+                # Roots never overlap; a page named by all would be a million sections.
+                fault = Fault(va, per_root * size, "io")
+                self._memory.missing.record(fault, "mem_section roots linked twice")
+                continue
+            taken.add(place)
             try:
                 data = self._memory.read(va, per_root * size)
             except Fault as fault:
