@@ -61,6 +61,8 @@ class PageTableFormat:
     """Single-bit flags of an entry: (bit number, name)."""
     huge_flag_names: tuple[tuple[int, str], ...] = ()
     """Flags whose bit means something else in a huge leaf."""
+    is_sign_extended: bool = False
+    """Whether address bits above the top index must repeat its highest bit."""
 
     @property
     def entries(self) -> int:
@@ -186,6 +188,12 @@ class PageTable:
         self._absent_errors = absent_errors
         self._cache: OrderedDict[int, array[int]] = OrderedDict()
 
+    def is_address(self, va: int) -> bool:
+        """Whether the processor takes this for an address ("canonical" on x86)."""
+        width = self.format.shift(self.levels + 1)
+        above = va >> width - 1
+        return not self.format.is_sign_extended or above in (0, (1 << 65 - width) - 1)
+
     def read_table(self, pa: int) -> array[int]:
         """All entries of the table at ``pa``, in the host's byte order."""
         table = array("Q")
@@ -195,8 +203,13 @@ class PageTable:
         return table
 
     def walk(self, va: int) -> list[Step]:
-        """Every level's entry for ``va``, from the root to a leaf or a hole."""
+        """Every level's entry for ``va``, from the root to a leaf or a hole.
+
+        None for what is no address.
+        """
         steps: list[Step] = []
+        if not self.is_address(va):
+            return steps
         fmt, table_pa = self.format, self.root_pa
         for level in range(self.levels, 0, -1):
             index = fmt.index(va, level)
@@ -222,6 +235,8 @@ class PageTable:
 
     def translate(self, va: int) -> Translation | None:
         """Where ``va`` leads, None when it is not mapped."""
+        if not self.is_address(va):
+            return None
         fmt, table_pa = self.format, self.root_pa
         for level in range(self.levels, 0, -1):
             entry = self._cached_table(table_pa)[fmt.index(va, level)]

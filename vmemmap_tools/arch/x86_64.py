@@ -54,6 +54,7 @@ FORMAT = PageTableFormat(
         (63, "NX"),
     ),
     huge_flag_names=((7, "PSE"), (12, "PAT")),
+    is_sign_extended=True,
 )
 
 
