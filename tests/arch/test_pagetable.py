@@ -88,6 +88,18 @@ def test_a_walk_ends_with_the_entry_that_is_not_present() -> None:
 
 
 @both_levels
+def test_an_address_that_is_not_canonical_is_not_mapped(levels: int) -> None:
+    # The same indices as a mapped address, but bits above them that fault.
+    built = Built(levels)
+    built.tables.map(VA[levels], 0x7654000)
+    above = {4: 0xFFFF << 48, 5: 0x7F << 57}[levels]
+    for va in (VA[levels] & ~above, VA[levels] ^ 1 << 63, VA[levels] + (1 << 64)):
+        assert built.walker.translate(va) is None
+        assert built.walker.walk(va) == []
+    assert built.walker.translate(VA[levels]) is not None
+
+
+@both_levels
 def test_a_base_page_translates_with_its_offset(levels: int) -> None:
     built = Built(levels)
     built.tables.map(VA[levels], 0x7654000)

@@ -102,18 +102,44 @@ def random_section_words(m: Machine) -> None:
             "section_mem_map": draw.getrandbits(64),
             "usage": draw.getrandbits(64),
         }
+    m.write_sections()
 
 
 @damage
 def one_section_with_a_random_map(m: Machine) -> None:
     m.sections = {1: m.sections[1]}
     m.sections[1]["section_mem_map"] = 0x0123456789ABCD0F
+    m.write_sections()
 
 
 @damage
 def a_section_map_near_the_end_of_addresses(m: Machine) -> None:
     for values in m.sections.values():
         values["section_mem_map"] = 0xFFFFFFFFFFFFFFCF
+    m.write_sections()
+
+
+def roots(m: Machine) -> int:
+    del m.target.variables["__highest_present_section_nr"]
+    return int(m.target.vmcoreinfo["SYMBOL(mem_section)"], 16)
+
+
+@damage
+def one_root_behind_all(m: Machine) -> None:
+    at = roots(m)
+    root = m.target.read(at, 8)
+    m.target.write(at, root * 2048)
+    va = int.from_bytes(root, "little")
+    m.target.write(va, m.target.read(va, 16) * 256)
+
+
+@damage
+def roots_that_overlap(m: Machine) -> None:
+    at = roots(m)
+    va = int.from_bytes(m.target.read(at, 8), "little")
+    m.target.write(va, m.target.read(va, 16) * 256)
+    words = (va + 16 * (i % 250) for i in range(2048))
+    m.target.write(at, b"".join(w.to_bytes(8, "little") for w in words))
 
 
 @damage
@@ -220,6 +246,7 @@ def an_xarray_in_circles(m: Machine) -> None:
 def nothing_but_zeros(m: Machine) -> None:
     fill(m, m.tables.root_pa, 0)
     m.sections.clear()
+    m.write_sections()
 
 
 @damage
@@ -241,8 +268,8 @@ def test_every_verb_ends_with_an_answer_or_a_refusal(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     m = busy()
-    DAMAGES[name](m)
     m.write_sections()
+    DAMAGES[name](m)
     for words in VERBS:
         status, seconds = run(m, words, monkeypatch)
         out, err = capsys.readouterr()
