@@ -13,7 +13,8 @@ from ..analysis.check import Account, Checker, Finding, Rule
 from ..analysis.check.findings import SEVERITIES, group
 from ..analysis.check.known import KNOWN_ISSUES
 from ..analysis.check.registry import FAMILIES, all_rules
-from ..render import Column, Report
+from ..render import CHECK_FORMATS, Column, Report
+from .options import choose_format
 from .session import Session
 
 COLUMNS = (
@@ -105,11 +106,16 @@ def _screen(rule: Rule) -> Iterator[str]:
 @click.option(
     "--min-severity",
     type=click.Choice(SEVERITIES, case_sensitive=False),
+    metavar="E|W|I",
     default="I",
     show_default=True,
     help="Leave out findings below it: error, warning, information.",
 )
-@click.option("--quick", is_flag=True, help="Do not read the tails of every folio.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Leave out what reads much: tails of folios, lists, stale heads.",
+)
 @click.option("--all", "each", is_flag=True, help="Each finding, not one per cause.")
 @click.option(
     "--list",
@@ -126,6 +132,13 @@ def _screen(rule: Rule) -> Iterator[str]:
     is_eager=True,
     callback=_explain,
     help="What a rule says, why it must hold, and how to look by hand.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(CHECK_FORMATS),
+    expose_value=False,
+    callback=choose_format,
+    help="How to print the answer; sarif and junit are for CI.  [default: table]",
 )
 @click.pass_context
 def command(

@@ -21,6 +21,7 @@ __all__ = [
     "TargetWord",
     "address",
     "address_range",
+    "choose_format",
     "format_option",
     "node_option",
     "number",
@@ -162,7 +163,7 @@ def _value(text: str) -> int | None:
     return session.evaluate(text) & ((1 << _ADDRESS_BITS) - 1)
 
 
-def _choose_format(
+def choose_format(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> None:
     """Put the format into the session of this context and those below it."""
@@ -177,7 +178,7 @@ def format_option(command: Decorated) -> Decorated:
         "--format",
         type=click.Choice(FORMATS),
         expose_value=False,
-        callback=_choose_format,
+        callback=choose_format,
         help="How to print the answer.  [default: table]",
     )(command)
 

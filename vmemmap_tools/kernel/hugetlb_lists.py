@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..target.base import Target
+from ..target.base import Fault, Target
 from .hugetlb import Hstate
 from .lists import ListWalk, walk_list
 from .memory import Memory
 from .pages import Pages
-from .vmemmap import Vmemmap
+from .vmemmap import HOLE, Vmemmap
 
 __all__ = ["HugetlbLists", "PoolList"]
 
@@ -42,6 +42,7 @@ class HugetlbLists:
     def __init__(self, target: Target, memory: Memory, pages: Pages, vmemmap: Vmemmap):
         self._memory = memory
         self._pages = pages
+        self._vmemmap = vmemmap
         self._struct_pages = vmemmap.mapped_bytes // pages.size
         self._hstate = target.struct("hstate")
         page = target.struct("page")
@@ -72,10 +73,22 @@ class HugetlbLists:
         """Folios that there is room for: mapped struct pages bound it, not a count."""
         return (self._struct_pages >> min(hstate.order, 63)) + 1
 
+    def _read(self, va: int, size: int) -> bytes:
+        """Most entries lie in struct pages, whose frames the one pass has noted."""
+        vmemmap, page_size = self._vmemmap, self._memory.page_size
+        if vmemmap.start_va <= va < vmemmap.end_va and va % page_size + size <= (
+            page_size
+        ):
+            frame = vmemmap.frame(vmemmap.page_number(va))
+            if frame == HOLE:
+                raise Fault(va, size, "unmapped")
+            return self._memory.read_physical(frame * page_size + va % page_size, size)
+        return self._memory.read(va, size)
+
     def _walk(
         self, hstate: Hstate, node: int | None, head: int, limit: int
     ) -> PoolList:
-        walk = walk_list(self._memory, head, limit)
+        walk = walk_list(self._memory, head, limit, self._read)
         if walk.fault is not None:
             self._memory.missing.record(walk.fault, "hugetlb lists")
         start, end = self._pages.geometry.vmemmap_window

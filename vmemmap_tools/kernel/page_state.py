@@ -22,6 +22,9 @@ ANON_MAPPING = 1 << 0
 """``PAGE_MAPPING_ANON`` (FOLIO_MAPPING_ANON): bit 0 of ``mapping``."""
 TYPE_BASE = 0xF0000000
 """Before 6.12 a page type is a cleared bit in a word whose top bits are set."""
+POISON = (1 << 64) - 1
+MAX_SELF_HOSTED = 1 << 22
+"""Self-hosted frames that are noted: the vmemmap of a terabyte."""
 FREE_TYPES = ("buddy", "slab", "offline", "unaccepted", "zsmalloc", "hugetlb")
 
 
@@ -55,6 +58,8 @@ class FrameStates:
             for name, bit in target.enumerators("pageflags").items()
             if name in ("PG_lru", "PG_slab")
         }
+        self.self_hosted: set[int] = set()
+        """Frames with PG_vmemmap_self_hosted, of those looked at so far."""
         reserved = target.enumerator("PG_reserved")
         self._reserved = 0 if reserved is None else 1 << reserved
         hosted = target.enumerator("PG_vmemmap_self_hosted")
@@ -123,13 +128,13 @@ class FrameStates:
     ) -> Iterator[FrameState]:
         data = self._pages.read(pfn, count)
         size = self._size
-        for i in self._suspects(data):
+        for i in self._suspects(data, pfn):
             state = self._judge(pfn + i, data[i * size : (i + 1) * size])
             if state is None or (state.is_unreferenced and exempt(pfn + i)):
                 continue
             yield state
 
-    def _suspects(self, data: bytes) -> Iterable[int]:
+    def _suspects(self, data: bytes, pfn: int) -> Iterable[int]:
         """A cheap look at all words of a run; for almost every one it finds nothing."""
         size, order = self._size, self._order
         if size % 8:
@@ -140,6 +145,9 @@ class FrameStates:
         mappings: list[int] = []
         if self._mapping_at is not None:
             mappings = strided_u64(data, self._mapping_at, size, order)
+        hosted = self._self_hosted
+        if hosted and any(f & hosted for f in set(flags)):
+            self._note_self_hosted(pfn, flags)
         bad_flags = {f for f in set(flags) if any(f & b for b in self._bad_flags)}
         bad_counts = {r for r in set(refcounts) if r == 0 or r >> 31}
         bad_types = {t for t in set(types) if self.type_of(t) is not None}
@@ -155,6 +163,13 @@ class FrameStates:
                 found.update(i for i, value in enumerate(values) if value in bad)
         return sorted(found)
 
+    def _note_self_hosted(self, pfn: int, flags: list[int]) -> None:
+        for i, word in enumerate(flags):
+            if word & self._self_hosted and word != POISON:
+                if len(self.self_hosted) >= MAX_SELF_HOSTED:
+                    return
+                self.self_hosted.add(pfn + i)
+
     def _judge(self, pfn: int, data: bytes) -> FrameState | None:
         def word(at: int, size: int, signed: bool = False) -> int:
             return int.from_bytes(data[at : at + size], self._order, signed=signed)
@@ -163,7 +178,7 @@ class FrameStates:
         refcount = word(self._refcount_at, 4, signed=True)
         kind = word(self._type_at, 4)
         mapping = 0 if self._mapping_at is None else word(self._mapping_at, 8)
-        if flags == (1 << 64) - 1:
+        if flags == POISON:
             return None  # Never initialised: says nothing about its use.
         reason, is_unreferenced = None, False
         names = [name for bit, name in self._bad_flags.items() if flags & bit]

@@ -11,10 +11,12 @@ from typing import Callable, TextIO
 
 from .csv import render_csv
 from .json import render_json
+from .junit import render_junit
 from .report import Column, Report, Row
+from .sarif import render_sarif
 from .table import render_table
 
-__all__ = ["FORMATS", "Column", "Report", "Row", "render"]
+__all__ = ["CHECK_FORMATS", "FORMATS", "Column", "Report", "Row", "render"]
 
 Renderer = Callable[[Report, TextIO, TextIO], None]
 
@@ -27,11 +29,17 @@ _RENDERERS: dict[str, Renderer] = {
 FORMATS = tuple(_RENDERERS)
 """Names of the formats, the default first."""
 
+_RENDERERS["sarif"] = lambda report, stream, messages: render_sarif(report, stream)
+_RENDERERS["junit"] = lambda report, stream, messages: render_junit(report, stream)
+
+CHECK_FORMATS = tuple(_RENDERERS)
+"""Names of the formats for findings of rules: also those that CI services take."""
+
 
 def render(
     report: Report, format: str, stream: TextIO, messages: TextIO | None = None
 ) -> None:
-    """Write the report to the stream in one of `FORMATS`.
+    """Write the report to the stream in one of `CHECK_FORMATS`.
 
     Rows are taken one at a time and written as they come. ``messages`` (by default
     standard error) takes what the format itself has no place for.

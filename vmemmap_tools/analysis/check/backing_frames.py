@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Callable
 
 from ...kernel.page_state import FrameState
 from ...kernel.table_frames import for_each_table_frame
@@ -145,24 +144,9 @@ def shared_frames_are_explained(context: Context) -> Iterator[Violation]:
 )
 def backing_frames_are_in_use(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
-    hosted = sorted(
-        (p.altmap.base_pfn, p.altmap.end_pfn)
-        for p in kernel.pgmaps
-        if p.altmap is not None
-    )
-    runs = kernel.vmemmap.frames.runs()
-    total = kernel.vmemmap.frames.distinct
-    states = context.frame_states.unusable(
-        context.track("looking at vmemmap frames", _without(runs, hosted)),
-        _inside_huge_leaf(context),
-    )
-    for state in states:
-        if isinstance(state, FrameState):
-            yield _unusable(state, "vmemmap", {})
-        else:
-            _, count, fault = state
-            context.unread(fault, "struct pages of vmemmap frames", count)
-    context.examined = total
+    context.saw(kernel.vmemmap.frames.distinct)
+    for state in context.unusable_frames:
+        yield _unusable(state, "vmemmap", {})
     start, end = context.geometry.vmemmap_window
     for table in for_each_table_frame(kernel.page_table, start, end):
         context.saw()
@@ -174,36 +158,6 @@ def backing_frames_are_in_use(context: Context) -> Iterator[Violation]:
         if bad is not None:
             more = {**hexed(va=table.va), "level": table.level}
             yield _unusable(bad, "page table", more)
-
-
-def _inside_huge_leaf(context: Context) -> Callable[[int], bool]:
-    """Whether a frame is one of a huge leaf's, but not the first.
-
-    vmemmap_alloc_block() takes the block as one allocation that is no compound page:
-    only the first page has a reference, until the block is split for remapping.
-    """
-    vmemmap = context.kernel.vmemmap
-    size = vmemmap.pages_per_slot
-    firsts = {vmemmap.frame(n) for n, is_huge in vmemmap.slots() if is_huge}
-    return lambda pfn: pfn % size != 0 and pfn - pfn % size in firsts
-
-
-def _without(
-    runs: Iterator[tuple[int, int]], areas: list[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
-    """Runs of frames less those in altmaps, whose struct pages are never set up."""
-    for first, count in runs:
-        start, end = first, first + count
-        for low, high in areas:
-            if high <= start or end <= low:
-                continue
-            if start < low:
-                yield start, low - start
-            start = max(start, high)
-            if start >= end:
-                break
-        if start < end:
-            yield start, end - start
 
 
 def _unusable(state: FrameState, use: str, more: dict[str, object]) -> Violation:

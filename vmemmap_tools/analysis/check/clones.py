@@ -64,16 +64,15 @@ def has_restored_clones(context: Context) -> bool:
 
 
 def _scan(context: Context) -> Iterator[Clone]:
-    vmemmap, g = context.kernel.vmemmap, context.geometry
-    if not g.struct_page_size_is_power_of_two:
+    if not context.geometry.struct_page_size_is_power_of_two:
         return
-    slots = [first for first, is_huge in vmemmap.slots() if not is_huge]
-    for first in context.track("looking for stale heads", slots, len(slots)):
-        for number, frame, count in _to_read(context, first):
+    spans = context.sharing.spans
+    for first, end in context.track("looking for stale heads", spans, len(spans)):
+        for number, frame, count in _to_read(context, first, end):
             yield from _read_run(context, number, frame, count)
 
 
-def _to_read(context: Context, first: int) -> Iterator[tuple[int, int, int]]:
+def _to_read(context: Context, first: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(vmemmap page, frame, count): runs of adjoining frames that need a look.
 
     Left out are frames with several users: an alias of a head's page shows the head's
@@ -81,7 +80,7 @@ def _to_read(context: Context, first: int) -> Iterator[tuple[int, int, int]]:
     """
     vmemmap, fmt = context.kernel.vmemmap, context.geometry.table_format
     tails, shared = context.kernel.tail_frames, vmemmap.frames.shared
-    entries = vmemmap.entries(first, vmemmap.pages_per_slot)
+    entries = vmemmap.entries(first, end - first)
     start, frame, count = first, 0, 0
     for i, entry in enumerate(entries):
         number = first + i

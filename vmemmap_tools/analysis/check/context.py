@@ -8,7 +8,6 @@ bits or arrays, never as an object each.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,12 +20,14 @@ from ...kernel.compound import CompoundBacking, classify
 from ...kernel.hugetlb import Folio, Hstate
 from ...kernel.hugetlb_lists import HugetlbLists, PoolList
 from ...kernel.kernel import Kernel
-from ...kernel.page_state import FrameStates
+from ...kernel.page_state import FrameState, FrameStates
 from ...kernel.pageblocks import Pageblocks
 from ...kernel.pgmap import Pgmap
 from ...kernel.zones import Zone
 from ...target.base import Fault
+from .frame_scan import find_unusable
 from .sharing import Sharing
+from .usual import UsualFolios
 
 __all__ = ["Context", "DeviceRange", "Progress", "silent"]
 
@@ -152,17 +153,17 @@ class Context:
         return self.kernel.hugetlb.folios()
 
     @cached_property
-    def _folio_starts(self) -> array[int]:
-        pages = self.kernel.pages
-        return array("Q", (max(0, pages.vmemmap_page(f.pfn)) for f in self.folios))
+    def usual(self) -> UsualFolios:
+        return UsualFolios(self)
 
     def folio_at(self, number: int) -> Folio | None:
         """The hugetlb folio whose struct pages begin in or span this vmemmap page."""
-        i = bisect_right(self._folio_starts, number) - 1
+        starts = self.usual.starts
+        i = bisect_right(starts, number) - 1
         if i < 0:
             return None
         folio = self.folios[i]
-        inside = number - self._folio_starts[i] < max(1, folio.backing.pages)
+        inside = number - starts[i] < max(1, folio.backing.pages)
         return folio if inside else None
 
     @cached_property
@@ -184,10 +185,13 @@ class Context:
 
     @cached_property
     def pool_lists(self) -> list[PoolList]:
-        """Free and active lists of all pools; empty where a kernel's are unknown."""
+        """Free and active lists of all pools; empty where a kernel's are unknown.
+
+        Not walked by --quick: each entry is a read, one after the other.
+        """
         kernel = self.kernel
         lists = HugetlbLists(kernel.target, kernel.memory, kernel.pages, kernel.vmemmap)
-        if not lists.are_known:
+        if self.quick or not lists.are_known:
             return []
         return [
             one
@@ -284,6 +288,20 @@ class Context:
     @cached_property
     def frame_states(self) -> FrameStates:
         return FrameStates(self.kernel.target, self.kernel.pages)
+
+    @cached_property
+    def unusable_frames(self) -> list[FrameState]:
+        """Frames behind the vmemmap that cannot be in use as such.
+
+        Struct pages of frames in an altmap are never set up and say nothing.
+        """
+        return list(find_unusable(self))
+
+    @cached_property
+    def self_hosted_frames(self) -> set[int]:
+        """Frames behind the vmemmap with PG_vmemmap_self_hosted."""
+        _ = self.unusable_frames  # the one look at them all
+        return self.frame_states.self_hosted
 
     @cached_property
     def pageblocks(self) -> Pageblocks:

@@ -40,7 +40,8 @@ def _without_hugetlb(context: Context) -> str | None:
     look="vmemmap page pfn:N: head",
     applies=_without_hugetlb,
     racy=True,
-    exceptions="Shared tail pages are judged once, by Z2. --quick looks at heads only.",
+    exceptions="Shared tail pages are judged once, by Z2.",
+    quick_omits="the tails and the pools' lists",
 )
 def tails_lead_to_head(context: Context) -> Iterator[Violation]:
     yield from _listed_without_head(context)
@@ -187,6 +188,7 @@ def _read(context: Context, pfn: int, count: int) -> bytes:
     look="vmemmap page pfn:HEAD; vmemmap hvo --folios",
     applies=without_folios,
     racy=True,
+    quick_omits="the pools' lists",
 )
 def head_page_is_head(context: Context) -> Iterator[Violation]:
     seen: set[int] = set()

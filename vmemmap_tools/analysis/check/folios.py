@@ -11,33 +11,23 @@ from collections.abc import Iterator
 
 from ...kernel.hugetlb import Folio
 from ...kernel.vmemmap import HOLE
-from ...target.base import Fault
 from ..hvo import OPTIMISED_FLAG, why_not
 from .clones import has_restored_clones
 from .context import Context
 from .findings import Place, Violation, hexed
 from .known import RESTORE_COPIES_HEAD
 from .registry import rule
+from .usual import prescribed_layout
 
 __all__: list[str] = []
 
 SELF_HOSTED = "PG_vmemmap_self_hosted"
-POISON = (1 << 64) - 1
 LAYOUTS = ("self-shared", "page1-shared", "zone-shared")
 
 
 def without_folios(context: Context) -> str | None:
     """Why rules about the optimisation of hugetlb folios do not apply."""
     return context.lacks("hugetlb-hvo")
-
-
-def prescribed_layout(context: Context) -> str | None:
-    """The layout that this kernel gives to an optimised folio."""
-    if context.has_zone_tails:
-        return "zone-shared"
-    if not context.kernel.has("hugetlb-hvo"):
-        return None
-    return "page1-shared" if context.kernel.kept_pages > 1 else "self-shared"
 
 
 def evidence(context: Context, folio: Folio) -> dict[str, object]:
@@ -62,11 +52,14 @@ def name(folio: Folio) -> str:
     return f"the hugetlb folio of order {folio.order} at pfn {folio.pfn:#x}"
 
 
+def _suspects(context: Context) -> Iterator[Folio]:
+    """Folios that are not in the usual order; all count as examined."""
+    context.saw(len(context.folios))
+    return context.usual.others()
+
+
 def _optimised(context: Context) -> Iterator[Folio]:
-    for folio in context.folios:
-        if folio.backing.is_optimised:
-            context.saw()
-            yield folio
+    return (f for f in _suspects(context) if f.backing.is_optimised)
 
 
 @rule(
@@ -86,11 +79,10 @@ def _optimised(context: Context) -> Iterator[Folio]:
     "arm64 (in flight) a folio may stay flagged with some tails restored.",
 )
 def flag_matches_mapping(context: Context) -> Iterator[Violation]:
-    for folio in context.folios:
+    for folio in _suspects(context):
         flagged = context.hpg(folio, OPTIMISED_FLAG)
         if flagged is None or not folio.backing.mapped:
             continue
-        context.saw()
         shared = folio.backing.is_optimised
         if flagged == shared:
             continue
@@ -128,11 +120,10 @@ def flag_matches_mapping(context: Context) -> Iterator[Violation]:
 )
 def head_page_is_own(context: Context) -> Iterator[Violation]:
     vmemmap = context.kernel.vmemmap
-    for folio in context.folios:
+    for folio in _suspects(context):
         backing = folio.backing
         if not backing.pages or backing.head_frame == HOLE:
             continue
-        context.saw()
         number = context.kernel.pages.vmemmap_page(folio.pfn)
         if vmemmap.is_readonly(number):
             yield Violation(
@@ -243,14 +234,21 @@ def tails_have_one_target(context: Context) -> Iterator[Violation]:
 def not_self_hosted(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
     hosted_blocks: dict[int, int | None] = {}
-    for folio in _optimised(context):
+    marked = context.self_hosted_frames
+    if not marked:
+        context.saw(len(context.folios))
+        return
+    for folio in context.folios:
+        if not folio.backing.is_optimised:
+            continue
+        context.saw()
         section = kernel.sections.of_pfn(folio.pfn)
-        if section is None or (section.is_early and context.quick):
+        if section is None:
             continue
         if section.nr not in hosted_blocks:
             hosted_blocks[section.nr] = _hosted_frame(context, section.nr)
         frame = hosted_blocks[section.nr]
-        if frame is None and _is_marked(context, folio.backing.head_frame):
+        if frame is None and folio.backing.head_frame in marked:
             frame = folio.backing.head_frame
         if frame is not None:
             yield Violation(
@@ -262,18 +260,6 @@ def not_self_hosted(context: Context) -> Iterator[Violation]:
                 "optimised",
                 {**evidence(context, folio), "frame_pfn": frame},
             )
-
-
-def _is_marked(context: Context, frame: int) -> bool:
-    """PG_vmemmap_self_hosted of a frame that is known to back the vmemmap."""
-    pages = context.kernel.pages
-    bit = context.kernel.target.enumerator(SELF_HOSTED)
-    try:
-        flags = pages.flags_of(pages.read(frame))
-    except Fault as fault:
-        context.unread(fault, "struct pages of vmemmap frames")
-        return False
-    return bit is not None and flags != POISON and bool(flags >> bit & 1)
 
 
 def _hosted_frame(context: Context, nr: int) -> int | None:
@@ -317,8 +303,7 @@ def _hosted_frame(context: Context, nr: int) -> int | None:
     racy=True,
 )
 def folio_could_be_optimised(context: Context) -> Iterator[Violation]:
-    for folio in context.folios:
-        context.saw()
+    for folio in _suspects(context):
         if folio.backing.is_optimised or why_not(context.kernel, folio) != "eligible":
             continue
         yield Violation(

@@ -33,7 +33,7 @@ class Rule:
 
     ``applies`` tells why the rule does not apply to a kernel, None if it does.
     ``racy`` rules read what a running kernel changes meanwhile. ``thorough`` ones read
-    much and are left out by ``--quick``.
+    much and are left out by ``--quick``; of others it leaves out ``quick_omits``.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Rule:
     racy: bool = False
     thorough: bool = False
     exceptions: str = ""
+    quick_omits: str = ""
 
     @property
     def docs(self) -> str:
@@ -78,6 +79,7 @@ def rule(
     racy: bool = False,
     thorough: bool = False,
     exceptions: str = "",
+    quick_omits: str = "",
 ) -> Callable[[Check], Check]:
     """Register the decorated generator function as a rule."""
     assert severity in SEVERITIES
@@ -99,6 +101,7 @@ def rule(
             racy=racy,
             thorough=thorough,
             exceptions=exceptions,
+            quick_omits=quick_omits,
         )
         return check
 

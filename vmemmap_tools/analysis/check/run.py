@@ -45,6 +45,9 @@ class Account:
     def as_dict(self) -> dict[str, Any]:
         return {
             "rule": self.rule.id,
+            "severity": self.rule.severity,
+            "statement": self.rule.statement,
+            "docs": self.rule.docs,
             "status": self.status,
             "why": self.why,
             "examined": self.examined,
@@ -108,6 +111,9 @@ class Checker:
         if account.unread and account.status == "checked":
             kinds = ", ".join(f"{n} {kind}" for kind, n in account.unread.items())
             account.status, account.why = "partly", f"not in the dump: {kinds}"
+        if self._quick and rule.quick_omits and account.status == "checked":
+            account.status = "partly"
+            account.why = f"--quick leaves out {rule.quick_omits}"
         if not account.examined and not found and account.status == "checked":
             account.why = "nothing of the kind is there"
         return found

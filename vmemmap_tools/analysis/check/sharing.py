@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The one pass over the page tables that the rules share.
 
-Goes through every base-page slot of the vmemmap and looks only at pages that are mapped
-read-only or by a frame that is mapped more than once. What the owner of the page
+Goes through every base-page slot of the vmemmap, leaves out the folios that are in the
+usual order, and looks only at pages that are mapped read-only or by a frame that is
+mapped more than once. What the owner of the page
 explains is dropped at once; what is left is the material of several rules.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -70,7 +72,8 @@ class Sharing:
         self.ghosts: list[Ghost] = []
         self.odd: list[Odd] = []
         self.dropped = 0
-        self.slots = 0
+        self.spans: list[tuple[int, int]] = []
+        """Base pages (first, end) outside the folios that are in the usual order."""
         self._ghost_end = -1
         self._dax: tuple[int, CompoundBacking] | None = None
         for odd in self._pass():
@@ -89,19 +92,22 @@ class Sharing:
         vmemmap, fmt = self._vmemmap, self._format
         per_slot = vmemmap.pages_per_slot
         shared = vmemmap.frames.shared.keys()
+        usual = self._context.usual
         for first, is_huge in vmemmap.slots():
-            self.slots += 1
             if is_huge:
                 yield from self._huge(first, per_slot)
                 continue
-            entries = vmemmap.entries(first, per_slot)
-            distinct = {e for e in entries if e & fmt.present_mask}
-            frames = {(e & fmt.address_mask) >> self._shift for e in distinct}
-            plain = shared.isdisjoint(frames) and not any(
-                map(fmt.is_readonly, distinct)
-            )
-            if not plain:
-                yield from self._slot(first, entries)
+            index = bisect_right(usual.starts, first) - 1
+            for start, end in usual.uncovered(first, first + per_slot, index):
+                self.spans.append((start, end))
+                entries = vmemmap.entries(start, end - start)
+                distinct = {e for e in entries if e & fmt.present_mask}
+                frames = {(e & fmt.address_mask) >> self._shift for e in distinct}
+                plain = shared.isdisjoint(frames) and not any(
+                    map(fmt.is_readonly, distinct)
+                )
+                if not plain or not frames.isdisjoint(self._tails):
+                    yield from self._run_by_run(start, entries)
 
     def _huge(self, first: int, count: int) -> Iterator[Odd]:
         vmemmap = self._vmemmap
@@ -115,8 +121,8 @@ class Sharing:
             if frame + i in vmemmap.frames.shared:
                 yield Odd("shared", first + i, 1, frame + i, entry)
 
-    def _slot(self, first: int, entries: list[int]) -> Iterator[Odd]:
-        """Runs of equal entries of one slot that are shared or read-only."""
+    def _run_by_run(self, first: int, entries: list[int]) -> Iterator[Odd]:
+        """Runs of equal entries that are shared or read-only."""
         fmt, shared = self._format, self._vmemmap.frames.shared
         end, i = len(entries), 0
         while i < end:
