@@ -125,6 +125,7 @@ def test_shifts_that_do_not_fall_end_the_walk(m: Machine) -> None:
     nodes = [node(m, 60) for _ in range(30)]
     for above, below in zip(nodes, nodes[1:]):
         fill(m, above, below | 2)
+    fill(m, nodes[-1], A)
     va = m.target.record("xarray", xa_head=nodes[0] | 2)
     start = time.monotonic()
     assert entries(m, va) == []
