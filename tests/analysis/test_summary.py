@@ -20,7 +20,7 @@ def totals(m: Machine) -> dict[str, int]:
 
 
 def assert_identity(t: dict[str, int]) -> None:
-    """What issue 2 asks of `summary.totals`."""
+    """What `summary.totals` promises to script writers."""
     assert t["saved_bytes"] == t["mapped_bytes"] - t["backing_frames"] * 4096
     assert t["saved_bytes"] == (
         t["saved_hugetlb_bytes"]

@@ -57,7 +57,7 @@ def test_a_path_is_opened_and_closed(tmp_path: Path) -> None:
 
 
 def test_more_headers_than_16_bits_count_stand_in_section_header_0() -> None:
-    # PN_XNUM: drgn and gdb open 70016 headers (drgn-notes.md 4.2).
+    # PN_XNUM: drgn and gdb open 70016 headers.
     loads = [Load(i << 12, b"") for i in range(70016)]
     found = read(elf(loads, use_xnum=True))
     assert len(found.loads()) == 70016

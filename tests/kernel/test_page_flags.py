@@ -25,7 +25,7 @@ def machine(like: str = "7.3") -> Machine:
     [(0x50000000000000, 1, NORMAL), (0x27FFFFC0002000, 0, DEVICE)],
 )
 def test_node_and_zone_of_real_words(word: int, node: int, zone: int) -> None:
-    # Words of a 7.3 kernel with 1024 nodes and five zones (drgn-notes.md 2.4).
+    # Words of a 7.3 kernel with 1024 nodes and five zones.
     m = machine()
     m.set_page(HEAD, flags=word)
     pages = m.kernel().pages

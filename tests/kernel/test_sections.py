@@ -119,7 +119,7 @@ def test_the_state_letters_are_those_of_the_bits(state: str) -> None:
     [(0x0F, "PMOE"), (0x1F, "PMOED"), (0x03, "PM"), (0x2F, "PMOEV")],
 )
 def test_words_of_real_kernels_decode(low_bits: int, state: str) -> None:
-    # drgn-notes.md 4.4: seen on 7.3, the last with a gigantic page from boot.
+    # Seen on 7.3, the last with a gigantic page from boot.
     m = Machine("7.3")
     m.add_section(3, state, leaf=None)
     m.sections[3]["section_mem_map"] = VMEMMAP | low_bits
