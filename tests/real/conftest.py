@@ -7,8 +7,10 @@ one is booted, and its dumps are opened once.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +97,13 @@ def compare(request: pytest.FixtureRequest) -> Compare:
     if "form" in request.fixturenames:
         words.append(request.getfixturevalue("form"))
     return Compare(" ".join(words))
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A directory for copies of dumps, which are too big to be kept afterwards."""
+    yield tmp_path
+    shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 class _shown:

@@ -69,16 +69,16 @@ def test_the_kdump_as_qemu_writes_it(run: Run, compare: Compare) -> None:
     refuses(compare, "raw kdump", ended, run.kdump_raw.name, "utsname", "format=elf")
 
 
-def test_an_elf_dump_cut_short(run: Run, compare: Compare, tmp_path: Path) -> None:
+def test_an_elf_dump_cut_short(run: Run, compare: Compare, scratch: Path) -> None:
     for size in (300, 2000, run.elf.stat().st_size // 2, run.elf.stat().st_size - 999):
-        path = headers_only(run.elf, tmp_path / "cut.elf", size)
+        path = headers_only(run.elf, scratch / "cut.elf", size)
         ended = vmemmap("-c", path, "-s", run.vmlinux)
         refuses(compare, f"ELF cut to {size} bytes", ended, "cut.elf", "copy it again")
 
 
-def test_a_kdump_cut_short(run: Run, compare: Compare, tmp_path: Path) -> None:
+def test_a_kdump_cut_short(run: Run, compare: Compare, scratch: Path) -> None:
     for size in (300, 5000, 1 << 20, run.kdump.stat().st_size // 2, -1):
-        path = copy_part(run.kdump, tmp_path / "cut.kdump", size)
+        path = copy_part(run.kdump, scratch / "cut.kdump", size)
         ended = vmemmap("-c", path, "-s", run.vmlinux)
         refuses(
             compare,
@@ -91,9 +91,9 @@ def test_a_kdump_cut_short(run: Run, compare: Compare, tmp_path: Path) -> None:
 
 
 def test_an_elf_dump_whose_data_was_lost(
-    run: Run, compare: Compare, tmp_path: Path
+    run: Run, compare: Compare, scratch: Path
 ) -> None:
-    path = headers_only(run.elf, tmp_path / "lost.elf")
+    path = headers_only(run.elf, scratch / "lost.elf")
     ended = vmemmap("-c", path, "-s", run.vmlinux)
     refuses(compare, "ELF of zeros", ended, "lost.elf", run.release, "damaged")
 
@@ -115,19 +115,19 @@ def test_the_vmlinux_of_another_kernel(run: Run, compare: Compare, form: str) ->
 
 
 def test_the_vmcoreinfo_of_another_boot(
-    run: Run, compare: Compare, tmp_path: Path, form: str
+    run: Run, compare: Compare, scratch: Path, form: str
 ) -> None:
     text = run.vmcoreinfo.read_text()
     offset = next(x for x in text.splitlines() if x.startswith("KERNELOFFSET="))
-    note = tmp_path / "note"
+    note = scratch / "note"
     note.write_text(text.replace(offset, "KERNELOFFSET=1000000"))
     path = {"elf": run.elf, "kdump": run.kdump}[form]
     ended = vmemmap("-c", path, "-s", run.vmlinux, "--vmcoreinfo", note)
     refuses(compare, "VMCOREINFO of another boot", ended, path.name, "another boot")
 
 
-def test_a_dump_without_vmcoreinfo(run: Run, compare: Compare, tmp_path: Path) -> None:
-    path = renamed_note(run.elf, tmp_path / "bare.elf")
+def test_a_dump_without_vmcoreinfo(run: Run, compare: Compare, scratch: Path) -> None:
+    path = renamed_note(run.elf, scratch / "bare.elf")
     ended = vmemmap("-c", path, "-s", run.vmlinux)
     refuses(compare, "no VMCOREINFO", ended, "bare.elf", "--vmcoreinfo FILE")
 
@@ -138,14 +138,14 @@ def test_no_vmlinux(run: Run, compare: Compare, form: str) -> None:
     refuses(compare, "no vmlinux", ended, run.release, "-s", package)
 
 
-def test_files_that_are_no_vmlinux(run: Run, compare: Compare, tmp_path: Path) -> None:
-    text = tmp_path / "text"
+def test_files_that_are_no_vmlinux(run: Run, compare: Compare, scratch: Path) -> None:
+    text = scratch / "text"
     text.write_text("vmlinux\n")
     module = run.vmlinux.parent / "modules" / "nd_pmem.ko"
     for path, said in (
         (text, "not a vmlinux"),
-        (tmp_path, "directory"),
-        (tmp_path / "absent", "No such file"),
+        (scratch, "directory"),
+        (scratch / "absent", "No such file"),
         (run.elf, "is a dump"),
         (module, f"not the vmlinux of {run.release}"),
         (Path(sys.executable), "another build"),
@@ -154,8 +154,8 @@ def test_files_that_are_no_vmlinux(run: Run, compare: Compare, tmp_path: Path) -
         refuses(compare, f"-s {path.name}", ended, str(path), said)
 
 
-def test_files_that_are_no_dump(run: Run, compare: Compare, tmp_path: Path) -> None:
-    text, empty, noise = (tmp_path / name for name in ("text", "empty", "noise"))
+def test_files_that_are_no_dump(run: Run, compare: Compare, scratch: Path) -> None:
+    text, empty, noise = (scratch / name for name in ("text", "empty", "noise"))
     text.write_text("vmcore\n")
     empty.touch()
     noise.write_bytes(os.urandom(1 << 16))
@@ -164,20 +164,20 @@ def test_files_that_are_no_dump(run: Run, compare: Compare, tmp_path: Path) -> N
         (empty, "not a dump"),
         (noise, "not a dump"),
         (run.vmlinux, "no dump; give a vmlinux with -s"),
-        (tmp_path, "directory"),
-        (tmp_path / "absent", "No such file"),
+        (scratch, "directory"),
+        (scratch / "absent", "No such file"),
         (Path("/dev/null"), "not a dump"),
     ):
         ended = vmemmap("-c", path, "-s", run.vmlinux)
         refuses(compare, f"-c {path.name}", ended, str(path), said)
 
 
-def test_files_that_may_not_be_read(run: Run, compare: Compare, tmp_path: Path) -> None:
-    dump = headers_only(run.elf, tmp_path / "secret.elf")
+def test_files_that_may_not_be_read(run: Run, compare: Compare, scratch: Path) -> None:
+    dump = headers_only(run.elf, scratch / "secret.elf")
     dump.chmod(0)
     ended = vmemmap("-c", dump, "-s", run.vmlinux, without_privilege=True)
     refuses(compare, "-c without permission", ended, str(dump), "Permission denied")
-    symbols = tmp_path / "vmlinux"
+    symbols = scratch / "vmlinux"
     symbols.touch(mode=0)
     ended = vmemmap("-c", run.elf, "-s", symbols, without_privilege=True)
     refuses(compare, "-s without permission", ended, str(symbols), "Permission denied")

@@ -87,7 +87,7 @@ def _known(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_page_of_heads_left_out_is_missing_not_zero(
-    run: Run, walk: QemuWalk, dumps: dict[str, Dump], compare: Compare, tmp_path: Path
+    run: Run, walk: QemuWalk, dumps: dict[str, Dump], compare: Compare, scratch: Path
 ) -> None:
     rows = dumps["elf"].rows("hvo", "--folios")
     head = next(
@@ -96,7 +96,7 @@ def test_a_page_of_heads_left_out_is_missing_not_zero(
         if row["order"] == 9 and row["optimised"] and _head_frame(walk, row) >= NODE_1
     )
     frame = folio_backing(walk, head, 9).head_frame_pfn
-    dump = Dump(run, "holed", without_page(run, tmp_path / "vmcore", frame))
+    dump = Dump(run, "holed", without_page(run, scratch / "vmcore", frame))
     compare.equal(
         f"hvo --folios without frame {frame:#x}: folios = all but the one at {head:#x}",
         [row["pfn"] for row in dump.rows("hvo", "--folios")],
@@ -115,7 +115,7 @@ def _head_frame(walk: QemuWalk, row: dict[str, Any]) -> int:
 
 
 def test_a_page_table_left_out_is_missing_not_a_hole(
-    run: Run, walk: QemuWalk, dumps: dict[str, Dump], compare: Compare, tmp_path: Path
+    run: Run, walk: QemuWalk, dumps: dict[str, Dump], compare: Compare, scratch: Path
 ) -> None:
     table, leaf = next(
         (step["table_pa"] >> 12, leaf)
@@ -123,7 +123,7 @@ def test_a_page_table_left_out_is_missing_not_a_hole(
         for step in dumps["elf"].rows("walk", f"{leaf.va:#x}")[-1:]
         if step["table_pa"] >> 12 >= NODE_1
     )
-    dump = Dump(run, "holed", without_page(run, tmp_path / "vmcore", table))
+    dump = Dump(run, "holed", without_page(run, scratch / "vmcore", table))
     slot = leaf.va // LARGE_SIZE
     judge = [x.va for x in walk.vmemmap if x.va // LARGE_SIZE != slot]
     compare.equal(
