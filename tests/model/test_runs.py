@@ -63,4 +63,11 @@ def test_places_are_found_from_both_ends() -> None:
     assert pages.find_low(4, 4) == (4, 16)
     assert pages.find_high(4, 4) == 16
     assert pages.find_high(3, 1) == 30
-    assert pages.longest() == (3, 17)
+
+
+def test_pages_are_popped_from_the_top_in_multiples() -> None:
+    pages = PageSet()
+    pages.add(3, 20)
+    pages.add(30, 33)
+    assert pages.pop_high(10, 2) == [(31, 33), (12, 20)]
+    assert list(pages) == [(3, 12), (30, 31)]

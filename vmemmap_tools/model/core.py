@@ -143,14 +143,12 @@ class Core:
 
     def free_vmemmap(self, runs: list[tuple[int, int]]) -> None:
         """Free vmemmap frames and debit the counter each of them was credited to."""
-        for start, end in runs:
-            for s, e, run in list(self.frames.states.runs(start, end)):
-                if run.kind is Kind.RESERVED:
-                    self.nr_memmap_boot -= e - s
-                    self.nodes[run.node].zones[run.zone].reserved -= e - s
-                else:
-                    self.nr_memmap -= e - s
-                self.frames.release(s, e)
+        for pages, run in self.frames.release_many(runs):
+            if run.kind is Kind.RESERVED:
+                self.nr_memmap_boot -= pages
+                self.nodes[run.node].zones[run.zone].reserved -= pages
+            else:
+                self.nr_memmap -= pages
 
     def take_boot(self, nid: int, count: int) -> list[tuple[int, int]]:
         """Allocate frames from memblock: reserved for good."""

@@ -8,7 +8,7 @@ buddy allocator that merged everything would hold it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -91,6 +91,22 @@ class Frames:
         """Give frames to the buddy allocator of their zone."""
         self.turn(start, end, Kind.FREE)
 
+    def release_many(
+        self, runs: Sequence[tuple[int, int]]
+    ) -> list[tuple[int, PageRun]]:
+        """Release many sorted runs at once; says what each part was: (pages, state)."""
+        found = [part for s, e in runs for part in self.states.runs(s, e)]
+        by_zone: dict[ZoneKey, list[tuple[int, int]]] = {}
+        free: dict[ZoneKey, PageRun] = {}
+        for start, end, run in found:
+            by_zone.setdefault(run.zone_key, []).append((start, end))
+            if run.zone_key not in free:
+                free[run.zone_key] = PageRun(Kind.FREE, run.node, run.zone)
+        self.states.set_many([(s, e, free[run.zone_key]) for s, e, run in found])
+        for key, parts in by_zone.items():
+            self.free.setdefault(key, PageSet()).add_many(parts)
+        return [(e - s, run) for s, e, run in found]
+
     def kind(self, pfn: int) -> Kind | None:
         run = self.states.get(pfn)
         return None if run is None else run.kind
@@ -144,20 +160,29 @@ class Frames:
         available = sum(len(self.free[key]) for key in zones if key in self.free)
         if available < count:
             raise OutOfMemory(f"{count} frames wanted, {available} free")
-        taken = []
+        taken: list[tuple[int, int]] = []
         for key in zones:
             free = self.free.get(key)
-            while free is not None and count:
-                start = free.find_high(count, 1)
-                length = count
-                if start is None:
-                    start, length = free.longest()
-                    length = length // multiple * multiple
-                if not length:
-                    break
-                self.take(start, start + length, kind)
-                taken.append((start, length))
-                count -= length
+            if free is None or not count:
+                continue
+            start = free.find_high(count, 1)
+            if start is not None:
+                parts = [(start, start + count)]
+            else:
+                parts = free.pop_high(count, multiple)
+            self._set_taken(key, parts, kind, popped=start is None)
+            taken += [(s, e - s) for s, e in parts]
+            count -= sum(e - s for s, e in parts)
         if count:
             raise OutOfMemory(f"memory is too fragmented: {count} frames short")
         return taken
+
+    def _set_taken(
+        self, key: ZoneKey, parts: list[tuple[int, int]], kind: Kind, popped: bool
+    ) -> None:
+        if not popped:
+            for start, end in parts:
+                self.take(start, end, kind)
+            return
+        run = PageRun(kind, *key)
+        self.states.set_many([(s, e, run) for s, e in sorted(parts)])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from vmemmap_tools.model.core import Core
-from vmemmap_tools.model.vmemmap import Array, Backing, progressions
+from vmemmap_tools.model.vmemmap import Array, Backing, frame_runs, progressions
 
 __all__ = ["is_optimisable", "optimise", "restore"]
 
@@ -50,8 +50,7 @@ def optimise(core: Core, pfn: int, count: int, order: int) -> bool:
         heads = kept[:, 0]
         if generation.kept > 1 and not bool((kept[:, 1] == heads + 1).all()):
             raise AssertionError("the two kept frames of a folio are not neighbours")
-        keep = set(kept.ravel().tolist())
-        freed = _without(vmemmap.private_frames(start, end), keep)
+        freed = frame_runs(old.reshape(count, pages)[:, generation.kept :].ravel())
     core.ensure_tables(start, end, state.node)
     for p in progressions(heads):
         first = start + p.index * pages
@@ -88,20 +87,3 @@ def restore(core: Core, pfn: int, order: int) -> None:
     core.nr_memmap += end - start - kept
     vmemmap.map_linear(start, [(int(heads[0]), kept)], "restored")
     vmemmap.map_linear(start + kept, runs, "restored")
-
-
-def _without(runs: list[tuple[int, int]], keep: set[int]) -> list[tuple[int, int]]:
-    """Runs of frames less the frames of ``keep``."""
-    out = []
-    for start, end in runs:
-        at = start
-        while at < end:
-            if at in keep:
-                at += 1
-                continue
-            stop = at + 1
-            while stop < end and stop not in keep:
-                stop += 1
-            out.append((at, stop))
-            at = stop
-    return out

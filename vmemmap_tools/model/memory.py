@@ -31,6 +31,13 @@ class Source(Protocol):
         """
 
 
+class Scattered(Source, Protocol):
+    """A source with content in some of its frames only; others may lie in between."""
+
+    def scattered(self, start_pfn: int, end_pfn: int) -> Iterator[tuple[int, Buffer]]:
+        """Yield (first frame, content) of what there is in [start_pfn, end_pfn)."""
+
+
 class PhysicalMemory:
     """Byte-addressed physical memory of a simulated machine."""
 
@@ -42,6 +49,7 @@ class PhysicalMemory:
         self._borrowed: set[int] = set()
         self._starts: list[int] = []
         self._sources: list[tuple[int, int, Source]] = []
+        self._scattered: list[tuple[int, int, Scattered]] = []
 
     def add_sources(self, sources: list[tuple[int, int, Source]]) -> None:
         """Add many sources at once."""
@@ -53,6 +61,10 @@ class PhysicalMemory:
                     f"frames {after[0]:#x}-{before[1]:#x} have two sources"
                 )
 
+    def add_scattered(self, sources: list[tuple[int, int, Scattered]]) -> None:
+        """Add sources that give way to all others where they overlap."""
+        self._scattered = sorted([*self._scattered, *sources], key=lambda s: s[0])
+
     def fork(self) -> PhysicalMemory:
         """Return a copy that shares every page until it is written."""
         copy = PhysicalMemory(self.ranges, self.page_shift)
@@ -61,6 +73,7 @@ class PhysicalMemory:
         self._borrowed = set(self._pages)
         copy._starts = list(self._starts)
         copy._sources = list(self._sources)
+        copy._scattered = list(self._scattered)
         return copy
 
     def page(self, pfn: int) -> bytearray:
@@ -129,13 +142,30 @@ class PhysicalMemory:
             source, until = self._source_at(pfn)
             stop = min(next_stored, until, last)
             if source is None:
-                yield pfn << shift, None
+                yield from self._between(pfn, stop)
                 pfn = stop
                 continue
             while pfn < stop:
                 piece = self._piece_end(pfn, stop)
                 yield pfn << shift, source.render(pfn, piece)
                 pfn = piece
+
+    def _between(self, start: int, end: int) -> Iterator[tuple[int, Buffer | None]]:
+        """Chunks of frames that have no source but a scattered one, if any."""
+        shift = self.page_shift
+        at = start
+        for first, last, source in self._scattered:
+            low, high = max(first, start), min(last, end)
+            while low < high:
+                piece = self._piece_end(low, high)
+                for pfn, content in source.scattered(low, piece):
+                    if at < pfn:
+                        yield at << shift, None
+                    yield pfn << shift, content
+                    at = pfn + len(content) // self.page_size
+                low = piece
+        if at < end:
+            yield at << shift, None
 
     def _piece_end(self, pfn: int, limit: int) -> int:
         pages = PIECE >> self.page_shift
@@ -154,4 +184,10 @@ class PhysicalMemory:
 
     def _render(self, pfn: int) -> Buffer | None:
         source, _ = self._source_at(pfn)
-        return None if source is None else source.render(pfn, pfn + 1)
+        if source is not None:
+            return source.render(pfn, pfn + 1)
+        for first, last, scattered in self._scattered:
+            if first <= pfn < last:
+                for _, content in scattered.scattered(pfn, pfn + 1):
+                    return content
+        return None

@@ -7,6 +7,7 @@ thousand pages at a time, as arrays of 64-bit words.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from vmemmap_tools.model.dax import Pgmap
     from vmemmap_tools.model.machine import Machine
 
-__all__ = ["FrameSource", "Links", "StructPages"]
+__all__ = ["FrameSource", "Links", "StrideSource", "StructPages"]
 
 _SELF_LINKED = (Kind.RESERVED, Kind.HOLE, Kind.DEVICE_META, Kind.ANON)
+MANY_RUNS = 8
 _UNIFORM = (Kind.ALLOCATED, Kind.SLAB, Kind.TABLE, Kind.UNINIT, Kind.SELF_HOSTED)
 
 
@@ -85,12 +87,33 @@ class StructPages:
         """Words of the struct pages of sorted ``pfns``: shape (n, words)."""
         out = np.zeros((len(pfns), self.words), dtype=np.uint64)
         states = self.core.frames.states
-        for start, end, run in states.runs(int(pfns[0]), int(pfns[-1]) + 1):
+        runs = list(states.runs(int(pfns[0]), int(pfns[-1]) + 1))
+        if len(runs) > MANY_RUNS:
+            self._render_runs(runs, pfns, out)
+            runs = []
+        for start, end, run in runs:
             low, high = (int(i) for i in np.searchsorted(pfns, [start, end]))
             if low < high:
                 self._render_run(run, pfns[low:high], out[low:high])
         self._set_refcounts(pfns, out)
         return out
+
+    def _render_runs(
+        self, runs: list[tuple[int, int, PageRun]], pfns: Array, out: Array
+    ) -> None:
+        """Render many short runs: all pages in the same state at once."""
+        kinds = {run: code for code, run in enumerate({run for _, _, run in runs}, 1)}
+        codes = np.array([kinds[run] for _, _, run in runs])
+        starts = np.array([start for start, _, _ in runs])
+        ends = np.array([end for _, end, _ in runs])
+        index = np.searchsorted(starts, pfns, side="right") - 1
+        of_page = np.where(pfns < ends[index], codes[index], 0)
+        for run, code in kinds.items():
+            rows = np.nonzero(of_page == code)[0]
+            if len(rows):
+                part = np.zeros((len(rows), self.words), dtype=np.uint64)
+                self._render_run(run, pfns[rows], part)
+                out[rows] = part
 
     def uniform(self, start: int, end: int) -> bytes | None:
         """Content of [start, end) as one shared object, if all pages look the same."""
@@ -272,7 +295,39 @@ class FrameSource:
             if shared is not None:
                 return shared
             return self.pages.render(np.arange(low, high)).data.cast("B")
-        turn, place = np.divmod(index, self.kept)
+        return self.render_pages(*np.divmod(index, self.kept))
+
+    def render_pages(self, turn: Array, place: Array) -> memoryview:
+        """Struct pages of the kept pages ``place`` of the compounds ``turn``."""
         vpages = self.first_page + turn * self.period + place
         pfns = (vpages[:, None] * self.spp + np.arange(self.spp)).ravel()
         return self.pages.render(pfns).data.cast("B")
+
+
+@dataclass(frozen=True)
+class StrideSource:
+    """Content of kept frames that lie apart, other memory between them."""
+
+    inner: FrameSource
+    stride: int
+
+    def render(self, start_pfn: int, end_pfn: int) -> Buffer | None:
+        """One frame's content; None for the memory in between."""
+        for _, content in self.scattered(start_pfn, start_pfn + 1):
+            return content
+        return None
+
+    def scattered(self, start_pfn: int, end_pfn: int) -> Iterator[tuple[int, Buffer]]:
+        """The kept frames in a range, rendered together."""
+        first, kept = self.inner.first_frame, self.inner.kept
+        offsets = np.arange(start_pfn - first, end_pfn - first)
+        turn, place = np.divmod(offsets, self.stride)
+        mine = (place < kept) & (turn >= 0)
+        if not mine.any():
+            return
+        turn, place = turn[mine], place[mine]
+        content = self.inner.render_pages(turn, place)
+        size = len(content) // len(turn)
+        for index, (t, p) in enumerate(zip(turn.tolist(), place.tolist())):
+            frame = first + t * self.stride + p
+            yield frame, content[index * size : (index + 1) * size]

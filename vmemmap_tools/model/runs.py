@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 __all__ = ["PageSet", "RunMap"]
@@ -46,6 +46,32 @@ class RunMap(Generic[V]):
             new_values.append(after)
         starts[first : last + 1] = new_starts
         values[first : last + 1] = new_values
+
+    def set_many(self, items: Sequence[tuple[int, int, V | None]]) -> None:
+        """Set many sorted, disjoint runs in one pass over the map."""
+        old_starts, old_values = self._starts, self._values
+        starts: list[int] = []
+        values: list[V | None] = []
+
+        def emit(start: int, value: V | None) -> None:
+            if not values or values[-1] != value:
+                starts.append(start)
+                values.append(value)
+
+        index = at = 0
+        last = len(old_starts) - 1
+        for start, end, value in [*items, (1 << 64, 1 << 64, None)]:
+            if at < start:
+                while index < last and old_starts[index + 1] <= at:
+                    index += 1
+                emit(at, old_values[index])
+                while index < last and old_starts[index + 1] < start:
+                    index += 1
+                    emit(old_starts[index], old_values[index])
+            if start < end:
+                emit(start, value)
+                at = end
+        self._starts, self._values = starts, values
 
     def runs(self, start: int = 0, end: int = 1 << 64) -> Iterator[tuple[int, int, V]]:
         """Yield (start, end, value) of the runs inside [start, end), gaps left out."""
@@ -96,6 +122,20 @@ class PageSet:
         self.starts.insert(index, start)
         self.ends.insert(index, end)
 
+    def add_many(self, items: Sequence[tuple[int, int]]) -> None:
+        """Add many disjoint intervals in one pass; ValueError if partly there."""
+        starts: list[int] = []
+        ends: list[int] = []
+        for start, end in sorted([*zip(self.starts, self.ends), *items]):
+            if ends and start < ends[-1]:
+                raise ValueError(f"pages {start:#x}-{end:#x} are already in the set")
+            if ends and start == ends[-1]:
+                ends[-1] = end
+            else:
+                starts.append(start)
+                ends.append(end)
+        self.starts, self.ends = starts, ends
+
     def remove(self, start: int, end: int) -> None:
         """Take [start, end) out; ValueError unless all of it is in the set."""
         if start >= end:
@@ -133,10 +173,21 @@ class PageSet:
                 return low
         return None
 
-    def longest(self) -> tuple[int, int]:
-        """(start, length) of the longest interval; length 0 when the set is empty."""
-        lengths = [end - start for start, end in zip(self.starts, self.ends)]
-        if not lengths:
-            return 0, 0
-        index = lengths.index(max(lengths))
-        return self.starts[index], lengths[index]
+    def pop_high(self, pages: int, multiple: int) -> list[tuple[int, int]]:
+        """Remove up to ``pages`` pages, highest first: the intervals, highest first.
+
+        Each has a multiple of ``multiple`` pages.
+        """
+        popped: list[tuple[int, int]] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        for start, end in zip(reversed(self.starts), reversed(self.ends)):
+            length = min(end - start, pages) // multiple * multiple
+            if length:
+                popped.append((end - length, end))
+                pages -= length
+            if start < end - length:
+                starts.append(start)
+                ends.append(end - length)
+        self.starts, self.ends = starts[::-1], ends[::-1]
+        return popped

@@ -27,6 +27,8 @@ def buddy_blocks(free: PageSet, max_order: int) -> tuple[Array, Array]:
     """Cut free intervals into maximal naturally aligned blocks: pfns and orders."""
     pfns: list[Array] = []
     orders: list[Array] = []
+    singles: list[int] = []
+    single_orders: list[int] = []
     largest = 1 << max_order
     for start, end in free:
         middle = -(-start // largest) * largest
@@ -44,12 +46,11 @@ def buddy_blocks(free: PageSet, max_order: int) -> tuple[Array, Array]:
                 order = min((high - pfn).bit_length() - 1, max_order)
                 if pfn:
                     order = min(order, (pfn & -pfn).bit_length() - 1)
-                pfns.append(np.array([pfn]))
-                orders.append(np.array([order]))
+                singles.append(pfn)
+                single_orders.append(order)
                 pfn += 1 << order
-    if not pfns:
-        none = np.zeros(0, dtype=np.int64)
-        return none, none
+    pfns.append(np.array(singles, dtype=np.int64))
+    orders.append(np.array(single_orders, dtype=np.int64))
     joined = np.concatenate(pfns)
     index = np.argsort(joined)
     return joined[index], np.concatenate(orders)[index]

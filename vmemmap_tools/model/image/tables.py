@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmemmap_tools.model.memory import Source
-from vmemmap_tools.model.pages import FrameSource, StructPages
+from vmemmap_tools.model.memory import Scattered, Source
+from vmemmap_tools.model.pages import FrameSource, StrideSource, StructPages
 from vmemmap_tools.model.pagetables import TableSource
 from vmemmap_tools.model.vmemmap import Backing
 
@@ -33,6 +33,7 @@ def add_vmemmap(image: Image, pages: StructPages) -> None:
     core, tables = image.core, image.tables
     vmemmap = core.vmemmap
     sources: list[tuple[int, int, Source]] = []
+    scattered: list[tuple[int, int, Scattered]] = []
     seen: set[int] = set()
     for start, end, backing in vmemmap.runs():
         for block in vmemmap.blocks(start, end):
@@ -45,33 +46,35 @@ def add_vmemmap(image: Image, pages: StructPages) -> None:
             else:
                 frame = image.frame_of(block * vmemmap.entries)
                 tables.map_huge(2, va, frame)
-        sources += _frame_sources(pages, start, end, backing)
+        together, apart = _frame_sources(pages, start, end, backing)
+        sources += together
+        scattered += apart
     sources += _table_sources(image)
     image.memory.add_sources(sources)
+    image.memory.add_scattered(scattered)
 
 
 def _frame_sources(
     pages: StructPages, start: int, end: int, backing: Backing
-) -> list[tuple[int, int, Source]]:
-    """Sources for the private frames of one ledger run."""
+) -> tuple[list[tuple[int, int, Source]], list[tuple[int, int, Scattered]]]:
+    """Sources for the private frames of one ledger run: in a row, or far apart."""
     if not backing.period:
         first = backing.frame + start - backing.origin
         linear = FrameSource.of(pages, first, start, backing)
-        return [(first, first + end - start, linear)]
+        return [(first, first + end - start, linear)], []
     if not backing.kept:
-        return []
+        return [], []
     first_turn = -(-(start - backing.origin) // backing.period)
     last_turn = -(-(end - backing.origin) // backing.period)
-    kept, stride = backing.kept, backing.stride
-    # Kept frames that follow each other are one source for all turns.
-    step = last_turn - first_turn if stride == kept else 1
-    out: list[tuple[int, int, Source]] = []
-    for turn in range(first_turn, last_turn, step):
-        frame = backing.frame + turn * stride
-        page = backing.origin + turn * backing.period
-        source = FrameSource.of(pages, frame, page, backing)
-        out.append((frame, frame + step * kept, source))
-    return out
+    turns = last_turn - first_turn
+    first = backing.frame + first_turn * backing.stride
+    page = backing.origin + first_turn * backing.period
+    source = FrameSource.of(pages, first, page, backing)
+    if backing.stride == backing.kept or turns == 1:
+        return [(first, first + turns * backing.kept, source)], []
+    apart = StrideSource(source, backing.stride)
+    end = first + (turns - 1) * backing.stride + backing.kept
+    return [], [(first, end, apart)]
 
 
 def _table_sources(image: Image) -> list[tuple[int, int, Source]]:
