@@ -118,7 +118,7 @@ def test_an_unreadable_node_data_is_missing() -> None:
     m.target.variables["node_data"] = Variable("node_data", 0x10, type_)
     kernel = m.kernel()
     assert list(kernel.zones) == []
-    assert kernel.missing.as_dict() == {"unmapped": {"node_data": 1}}
+    assert kernel.missing.as_dict() == {"unmapped": {"pages of node_data": 3}}
 
 
 # 4.2 and 4.3: tail pages.

@@ -166,15 +166,22 @@ class Zones:
                 yield 0, single.address
             return
         length = min(node_data.type.length or 0, MAX_NODES)
-        try:
-            data = self._memory.read(node_data.address, 8 * length)
-        except Fault as fault:
-            self._memory.missing.record(fault, "node_data")
-            return
-        for node in range(length):
-            va = int.from_bytes(data[8 * node : 8 * node + 8], self._target.byteorder)
-            if va:
-                yield node, va
+        # By pages: nodes beyond the last are zeros, which dumps may leave out.
+        page_size = self._geometry.page_size
+        node = 0
+        while node < length:
+            address = node_data.address + 8 * node
+            number = min((page_size - address % page_size) // 8, length - node)
+            try:
+                data = self._memory.read(address, 8 * number)
+            except Fault as fault:
+                self._memory.missing.record(fault, "pages of node_data")
+                data = b""
+            for i in range(0, len(data), 8):
+                va = int.from_bytes(data[i : i + 8], self._target.byteorder)
+                if va:
+                    yield node + i // 8, va
+            node += max(1, number)
 
     def _online_nodes(self) -> set[int] | None:
         """``node_states[N_ONLINE]``, None when it cannot be told."""

@@ -76,12 +76,15 @@ class DrgnTarget:
         self._page_table: PageTable | None = None
         # ELF dumps that hold every byte they name need no second look.
         self._checked = segments is not None and segments.has_holes
+        # drgn's own walk takes the bit of encrypted memory for part of an address.
+        is_encrypted = self.vmcoreinfo.number("sme_mask") or 0
+        self._walks = self._checked or bool(is_encrypted)
         self.struct = lru_cache(maxsize=None)(self._struct)
 
     # Memory
 
     def read(self, address: int, size: int) -> bytes:
-        if self._checked:
+        if self._walks:
             return b"".join(
                 self.read_physical(pa, length)
                 for pa, length in self._translate(address, size)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from .base import TargetError
+
 __all__ = ["VmcoreInfo", "VmcoreInfoError"]
 
 MAX_BYTES = 1 << 20
 
 
-class VmcoreInfoError(ValueError):
+class VmcoreInfoError(TargetError):
     """A VMCOREINFO text that cannot be understood."""
 
 
