@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/vmemmap model build two-node -o demo
 	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux summary
 	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux hvo
-	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux page pfn:0x8123
+	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux page pfn:0x140123
 
 test: $(VENV)/.installed
 	$(BIN)/pytest
