@@ -171,6 +171,12 @@ class Context:
         """Only for kernels' pools: as many entries as there are folios."""
         return {folio.pfn: folio for folio in self.folios}
 
+    @property
+    def folios_are_incomplete(self) -> bool:
+        """Whether struct pages were missing where folios were looked for."""
+        missing = self.kernel.missing.as_dict()
+        return any("struct pages" in concerns for concerns in missing.values())
+
     def hpg(self, folio: Folio, name: str) -> bool | None:
         return self.kernel.hugetlb.has_flag(folio, name)
 

@@ -260,9 +260,11 @@ class Sharing:
             tails = self._vmemmap.entries(first_tail, head_page + pages - first_tail)
             if not tails or tails.count(tails[0]) != len(tails):
                 continue
-            self.ghosts.append(
-                Ghost(pfn, order, head_page, pages, tails[0], self._tail_like(pfn))
-            )
+            looks_like_tail = self._tail_like(pfn)
+            if looks_like_tail is not None:
+                self.ghosts.append(
+                    Ghost(pfn, order, head_page, pages, tails[0], looks_like_tail)
+                )
             self._ghost_end = head_page + pages
             return True
         return False
@@ -290,11 +292,15 @@ class Sharing:
             if 0 < order <= self._context.max_folio_order:
                 yield order, head_page, first + 1
 
-    def _tail_like(self, pfn: int) -> bool:
-        """Whether the struct page in a head's place says that it is a tail."""
+    def _tail_like(self, pfn: int) -> bool | None:
+        """Whether the struct page in a head's place says that it is a tail.
+
+        None when it could not be read: a sound folio may be there.
+        """
         try:
             page = self._pages.page(pfn)
-        except Fault:
-            return False
+        except Fault as fault:
+            self._context.unread(fault, "struct pages of hugetlb heads")
+            return None
         is_tail = bool(page.compound_word & 1)
         return is_tail and not page.flags & self._pages.head_bit

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Legal states worth knowing: F14, F15, S11 and Z7 say I, nothing says more."""
+
+from __future__ import annotations
+
+from tests.model.kernels import GIB, varied
+from vmemmap_tools.analysis.check import Finding
+from vmemmap_tools.model.boot import BootPage, NodeMemory
+from vmemmap_tools.model.image import Image
+from vmemmap_tools.model.machine import Machine
+
+from .overlay import Bench, find
+
+MOVABLE = 3
+
+
+def told(findings: list[Finding]) -> dict[str, int]:
+    """{rule: count}, all of them information."""
+    assert {f.severity for f in findings} <= {"I"}
+    counts: dict[str, int] = {}
+    for finding in findings:
+        counts[finding.rule] = counts.get(finding.rule, 0) + finding.count
+    return counts
+
+
+def gigantic() -> Machine:
+    return Machine(
+        "7.3",
+        {0: NodeMemory([(0, 2 * GIB)]), 1: NodeMemory([(8 * GIB, 10 * GIB)])},
+        boot_pages=[BootPage(1, GIB)],
+    )
+
+
+def test_folios_made_while_the_policy_was_off_could_be_optimised() -> None:
+    machine = Machine("7.3", {0: NodeMemory([(0, GIB)])})
+    machine.set_hvo(False).hugetlb_alloc("2M", 3).set_hvo(True).hugetlb_alloc("2M", 2)
+    assert told(find(Bench(machine).healthy())[1]) == {"F14": 3}
+
+
+def test_nothing_is_said_of_them_while_the_policy_is_off() -> None:
+    machine = Machine("7.3", {0: NodeMemory([(0, GIB)])})
+    machine.set_hvo(False).hugetlb_alloc("2M", 3)
+    checker, findings = find(Bench(machine).healthy())
+    assert findings == []
+    assert checker.accounts["F14"].status == "not applicable"
+
+
+def test_preinit_outlives_the_gigantic_page_that_was_freed() -> None:
+    assert told(find(Bench(gigantic()).healthy())[1]) == {}
+    freed = gigantic().hugetlb_free("1G", 1, 1)
+    assert told(find(Bench(freed).healthy())[1]) == {"S11": 8}
+
+
+def test_free_optimised_folios_beside_surplus_are_named() -> None:
+    bench = Bench(varied("6.12"))
+    image = bench.machine.image()
+    (pool,) = (h for h in image.hstates if h.get("order") == 9)
+    pool.set("surplus_huge_pages", 2)
+    pool.set("surplus_huge_pages_node[0]", 2)
+    assert told(find(bench.over(image))[1]) == {"F14": 8, "F15": 1}
+
+
+def _move_tail_page(image: Image, zone: int) -> None:
+    """Let the struct page of a tail page's frame say another zone."""
+    key = sorted(image.core.tails)[0]
+    page = image.page(image.core.tails[key].frame)
+    shift = 64 - 10 - 3
+    page.set("flags", page.get("flags") & ~(7 << shift) | zone << shift)
+
+
+def test_a_tail_page_in_zone_movable_is_named() -> None:
+    bench = Bench(varied("7.3"))
+    image = bench.machine.image()
+    _move_tail_page(image, MOVABLE)
+    assert told(find(bench.over(image))[1])["Z7"] == 1
