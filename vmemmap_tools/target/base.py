@@ -3,6 +3,7 @@
 
 Whatever can answer these questions can be analysed: a drgn Program, gdb's inferior,
 a dict in a test. Everything above reads bytes at offsets and knows no debugger.
+Memory, types and symbols are three providers that combine freely (``composed``).
 The errors and types of reading are defined here and nowhere else.
 """
 
@@ -18,11 +19,15 @@ __all__ = [
     "Fault",
     "Function",
     "Member",
+    "MemoryProvider",
     "PhysicalRange",
     "Struct",
+    "SymbolProvider",
     "Target",
     "TargetError",
+    "TypeProvider",
     "Variable",
+    "VariableType",
 ]
 
 ByteOrder = Literal["little", "big"]
@@ -110,6 +115,14 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class VariableType:
+    """A variable's type, and its run-time address where the types know it (DWARF)."""
+
+    type: Member
+    address: int | None = None
+
+
+@dataclass(frozen=True)
 class Function:
     """A function's parameter types as C spells them, e.g. "struct dev_pagemap *"."""
 
@@ -136,6 +149,57 @@ class Evidence:
     subject: str
     value: str
     source: str
+
+
+class MemoryProvider(Protocol):
+    """A kernel's bytes, and what the kernel says of itself beside them."""
+
+    arch: str
+    byteorder: ByteOrder
+    live: bool
+
+    @property
+    def vmcoreinfo(self) -> Mapping[str, str]:
+        """The KEY=value lines of the VMCOREINFO note."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a kernel virtual address. Raises `Fault`."""
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address. Raises `Fault`."""
+
+    def ranges(self) -> Sequence[PhysicalRange]:
+        """What the dump holds and what it names but leaves out; empty if unknown."""
+
+    def evidence(self) -> list[Evidence]:
+        """What the memory is read from."""
+
+
+class TypeProvider(Protocol):
+    """Layouts of structs and types of variables: what a `Target` says of them."""
+
+    def variable(self, name: str) -> VariableType | None:
+        """The type of a variable, None when it is not known."""
+
+    def struct(self, name: str) -> Struct | None: ...
+
+    def function(self, name: str) -> Function | None: ...
+
+    def enumerator(self, name: str) -> int | None: ...
+
+    def enumerators(self, enum: str) -> Mapping[str, int]: ...
+
+    def evidence(self) -> list[Evidence]:
+        """Where the types come from."""
+
+
+class SymbolProvider(Protocol):
+    """Run-time addresses by name."""
+
+    def symbol(self, name: str) -> int | None: ...
+
+    def evidence(self) -> list[Evidence]:
+        """Where the symbols come from."""
 
 
 class Target(Protocol):

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Types and symbols of a drgn Program, which has them from DWARF and ELF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import drgn
+
+from .base import Evidence, Function, Member, Struct, VariableType
+
+__all__ = ["DrgnSymbols", "DrgnTypes"]
+
+MAX_NESTING = 6
+"""Struct members nested deeper are not flattened; none that we read is."""
+
+_KINDS = {
+    drgn.TypeKind.INT: "int",
+    drgn.TypeKind.BOOL: "int",
+    drgn.TypeKind.FLOAT: "float",
+    drgn.TypeKind.ENUM: "enum",
+    drgn.TypeKind.POINTER: "pointer",
+    drgn.TypeKind.ARRAY: "array",
+    drgn.TypeKind.STRUCT: "struct",
+    drgn.TypeKind.UNION: "union",
+    drgn.TypeKind.VOID: "void",
+    drgn.TypeKind.FUNCTION: "void",
+    drgn.TypeKind.CLASS: "struct",
+}
+
+_AGGREGATES = (drgn.TypeKind.STRUCT, drgn.TypeKind.UNION, drgn.TypeKind.CLASS)
+
+
+class DrgnTypes:
+    """Types as the debug info of a Program has them."""
+
+    def __init__(self, prog: drgn.Program):
+        self._prog = prog
+
+    def variable(self, name: str) -> VariableType | None:
+        try:
+            found = self._prog.variable(name)
+        except LookupError:
+            return None
+        if found.address_ is None:
+            return None
+        return VariableType(_member(found.type_, 0), found.address_)
+
+    def struct(self, name: str) -> Struct | None:
+        for spelling in (f"struct {name}", name):
+            try:
+                type_ = _resolve(self._prog.type(spelling))
+            except (LookupError, SyntaxError):
+                continue
+            if type_.kind in _AGGREGATES and type_.is_complete():
+                size = type_.size
+                assert size is not None
+                return Struct(name, size, dict(_flatten(type_, 0, "", 0)))
+        return None
+
+    def function(self, name: str) -> Function | None:
+        try:
+            found = self._prog.function(name)
+        except LookupError:
+            return None
+        return Function(name, tuple(p.type.type_name() for p in found.type_.parameters))
+
+    def enumerator(self, name: str) -> int | None:
+        try:
+            return int(self._prog.constant(name).value_())
+        except (LookupError, TypeError):
+            return None
+
+    def enumerators(self, enum: str) -> Mapping[str, int]:
+        try:
+            type_ = _resolve(self._prog.type(f"enum {enum}"))
+        except LookupError:
+            return {}
+        return {e.name: e.value for e in type_.enumerators or ()}
+
+    def evidence(self) -> list[Evidence]:
+        file = _debug_file(self._prog)
+        return [Evidence("types", "DWARF" if file else "none", file or "no debug info")]
+
+
+class DrgnSymbols:
+    """Symbols as a Program's ELF files have them."""
+
+    def __init__(self, prog: drgn.Program):
+        self._prog = prog
+
+    def symbol(self, name: str) -> int | None:
+        try:
+            return int(self._prog.symbol(name).address)
+        except LookupError:
+            return None
+
+    def evidence(self) -> list[Evidence]:
+        file = _debug_file(self._prog)
+        return [
+            Evidence("symbols", "vmlinux" if file else "none", file or "no vmlinux")
+        ]
+
+
+def _debug_file(prog: drgn.Program) -> str | None:
+    for module in prog.modules():
+        if isinstance(module, drgn.MainModule):
+            path: str | None = module.debug_file_path
+            return path
+    return None
+
+
+def _resolve(type_: drgn.Type) -> drgn.Type:
+    while type_.kind == drgn.TypeKind.TYPEDEF:
+        type_ = type_.type
+    return type_
+
+
+def _member(type_: drgn.Type, offset: int) -> Member:
+    name = type_.type_name()
+    type_ = _resolve(type_)
+    kind = _KINDS[type_.kind]
+    size = drgn.sizeof(type_) if kind != "void" and _is_complete(type_) else 0
+    length = element_kind = element_size = None
+    depth = 0
+    target = type_
+    if type_.kind == drgn.TypeKind.ARRAY:
+        length = type_.length
+        target = _resolve(type_.type)
+        while target.kind == drgn.TypeKind.ARRAY:
+            target = _resolve(target.type)
+        element_kind = _KINDS[target.kind]
+        element_size = drgn.sizeof(target) if _is_complete(target) else None
+    while target.kind == drgn.TypeKind.POINTER:
+        depth += 1
+        target = _resolve(target.type)
+    return Member(offset, size, kind, name, length, element_kind, element_size, depth)
+
+
+def _is_complete(type_: drgn.Type) -> bool:
+    if type_.kind == drgn.TypeKind.ARRAY:
+        return type_.length is not None and _is_complete(_resolve(type_.type))
+    return type_.kind not in (*_AGGREGATES, drgn.TypeKind.ENUM) or type_.is_complete()
+
+
+def _flatten(
+    type_: drgn.Type, base_bits: int, prefix: str, depth: int
+) -> Iterator[tuple[str, Member]]:
+    """All members with byte offsets; anonymous members vanish, named ones get dots."""
+    for member in type_.members or ():
+        bits = base_bits + member.bit_offset
+        name = prefix + (member.name or "")
+        inner = _resolve(member.type)
+        if member.name:
+            found = _member(member.type, bits // 8)
+            if member.bit_field_size:
+                found = Member(
+                    bits // 8,
+                    found.size,
+                    found.kind,
+                    found.type_name,
+                    bit_offset=bits,
+                    bit_size=member.bit_field_size,
+                )
+            yield name, found
+        if inner.kind in _AGGREGATES and inner.is_complete() and depth < MAX_NESTING:
+            yield from _flatten(
+                inner, bits, f"{name}." if member.name else prefix, depth + 1
+            )
