@@ -61,7 +61,7 @@ def test_an_answer_is_exit_status_0(capsys: pytest.CaptureFixture[str]) -> None:
         (["echp"], "did you mean echo?"),
         (["-c", "vmcore", "--live", "echo"], "-c and --live exclude each other"),
         (["--vmcoreinfo", "note", "echo"], "--vmcoreinfo belongs to -c or --qemu"),
-        (["--types", "btf", "echo"], "'btf' is not one of"),
+        (["--types", "stabs", "echo"], "'stabs' is not one of"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_status_2(

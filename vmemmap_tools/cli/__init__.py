@@ -22,7 +22,7 @@ from .. import __version__
 from ..commands import VERBS, VerbGroup
 from ..commands.session import Session
 from ..render.text import escape
-from ..target.base import Fault, TargetError
+from ..target.base import TYPE_SOURCES, Fault, TargetError
 from .open import Opening, lazily
 from .progress import terminal_progress
 
@@ -63,17 +63,18 @@ class CommandLine(VerbGroup):
     "--symbols",
     metavar="VMLINUX",
     multiple=True,
-    help="Debug info; may be repeated.  [default: where drgn looks]",
+    help="Debug info, or BTF; may be repeated.  [default: where drgn looks, else the "
+    "kernel's own BTF]",
 )
 @click.option(
     "--vmcoreinfo", metavar="FILE", help="VMCOREINFO text, for a dump without it."
 )
 @click.option(
     "--types",
-    type=click.Choice(["auto", "dwarf"]),
+    type=click.Choice(TYPE_SOURCES),
     default="auto",
     show_default=True,
-    help="Where type layouts come from.",
+    help="Where type layouts come from; auto takes the first that there is.",
 )
 @click.option("--debug", is_flag=True, help="Show where a failure came from.")
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")

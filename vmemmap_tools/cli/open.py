@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable
 
 import click
 
-from ..target.base import Target, TargetError
+from ..target.base import Target, TargetError, TypeSource
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
@@ -32,6 +32,7 @@ class Opening:
     qemu: str | None = None
     symbols: tuple[str, ...] = ()
     vmcoreinfo: str | None = None
+    types: TypeSource = "auto"
 
     @classmethod
     def from_options(
@@ -41,19 +42,16 @@ class Opening:
         qemu: str | None,
         symbols: tuple[str, ...],
         vmcoreinfo: str | None,
-        types: str,
+        types: TypeSource,
     ) -> Opening:
-        """Check that the options name one source. Raises click.UsageError.
-
-        ``types`` makes no difference yet: DWARF is all there is.
-        """
+        """Check that the options name one source. Raises click.UsageError."""
         sources = {"-c": core is not None, "--live": live, "--qemu": qemu is not None}
         given = [option for option, is_given in sources.items() if is_given]
         if len(given) > 1:
             raise click.UsageError(f"{' and '.join(given)} exclude each other")
         if vmcoreinfo is not None and core is None and qemu is None:
             raise click.UsageError("--vmcoreinfo belongs to -c or --qemu")
-        return cls(core, qemu, symbols, vmcoreinfo)
+        return cls(core, qemu, symbols, vmcoreinfo, types)
 
 
 def lazily(opening: Opening) -> Callable[[], Kernel]:
@@ -86,10 +84,10 @@ def _open_target(opening: Opening) -> Target:
         raise TargetError("drgn is not installed: pip install drgn") from None
     note = read_vmcoreinfo(opening.vmcoreinfo) if opening.vmcoreinfo else None
     if opening.core is not None:
-        return open_dump(opening.core, symbols=opening.symbols, vmcoreinfo=note)
+        return open_dump(opening.core, opening.symbols, note, opening.types)
     if opening.qemu is not None:
-        return open_qemu(opening.qemu, symbols=opening.symbols, vmcoreinfo=note)
-    return open_live(symbols=opening.symbols)
+        return open_qemu(opening.qemu, opening.symbols, note, opening.types)
+    return open_live(opening.symbols, opening.types)
 
 
 def _check_file(path: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 __all__ = [
+    "TYPE_SOURCES",
     "ByteOrder",
     "Evidence",
     "Fault",
@@ -26,11 +27,15 @@ __all__ = [
     "Target",
     "TargetError",
     "TypeProvider",
+    "TypeSource",
     "Variable",
     "VariableType",
 ]
 
 ByteOrder = Literal["little", "big"]
+TypeSource = Literal["auto", "dwarf", "btf", "vmcoreinfo"]
+TYPE_SOURCES: tuple[TypeSource, ...] = ("auto", "dwarf", "btf", "vmcoreinfo")
+"""Where types may come from; "auto" takes the first of the others that there is."""
 
 FAULT_KINDS = ("excluded", "outside", "unmapped", "io")
 

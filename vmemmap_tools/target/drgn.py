@@ -43,8 +43,8 @@ class DrgnMemory:
         self.arch = platform.arch.name.lower() if platform else "unknown"
         little = not platform or platform.flags & drgn.PlatformFlags.IS_LITTLE_ENDIAN
         self.byteorder: ByteOrder = "little" if little else "big"
-        self._segments = segments
-        self._source = source
+        self.segments = segments
+        self.source = source
         self.vmcoreinfo = VmcoreInfo(_vmcoreinfo_text(prog))
         self._page_table: PageTable | None = None
         # ELF dumps that hold every byte they name need no second look.
@@ -68,8 +68,8 @@ class DrgnMemory:
 
     def read_physical(self, address: int, size: int) -> bytes:
         if self._checked:
-            assert self._segments is not None
-            absent = self._segments.first_absent(address, size)
+            assert self.segments is not None
+            absent = self.segments.first_absent(address, size)
             if absent:
                 raise Fault(absent[0], size, absent[1], physical=True)
         try:
@@ -80,11 +80,9 @@ class DrgnMemory:
             raise Fault(address, size, "outside", physical=True) from None
 
     def ranges(self) -> Sequence[PhysicalRange]:
-        if self._segments is None:
+        if self.segments is None:
             return ()
-        return [
-            PhysicalRange(e.start, e.end, e.present) for e in self._segments.extents
-        ]
+        return [PhysicalRange(e.start, e.end, e.present) for e in self.segments.extents]
 
     def _translate(self, address: int, size: int) -> Iterator[tuple[int, int]]:
         """Physical pieces of a virtual range, by our own walk. Raises `Fault`."""
@@ -114,7 +112,7 @@ class DrgnMemory:
         return self._page_table
 
     def evidence(self) -> list[Evidence]:
-        return [Evidence("memory", self._source, f"drgn {drgn.__version__}")]
+        return [Evidence("memory", self.source, f"drgn {drgn.__version__}")]
 
 
 class DrgnTarget(DrgnMemory, TypedMemory):
@@ -134,6 +132,11 @@ class DrgnTarget(DrgnMemory, TypedMemory):
         super().__init__(prog, segments, source)
         self._combine(DrgnTypes(prog), DrgnSymbols(prog))
         self.release = release or self.vmcoreinfo.get("OSRELEASE", "unknown")
+
+    @classmethod
+    def over(cls, memory: DrgnMemory, release: str | None = None) -> DrgnTarget:
+        """The Program of an opened memory as a Target."""
+        return cls(memory.prog, memory.segments, release, memory.source)
 
     def unsigned(self, name: str) -> int | None:
         return self.unsigned_from(self, name)

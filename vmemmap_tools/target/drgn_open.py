@@ -17,15 +17,18 @@ from pathlib import Path
 
 import drgn
 
-from ..formats.elf import ET_CORE, ET_REL, Elf, ElfCutShort, ElfError, SegmentMap
+from ..formats.elf import ET_CORE, Elf, ElfCutShort, ElfError, SegmentMap
 from ..formats.kdump_header import (
     FLATTENED_SIGNATURE,
     SIGNATURE,
     KdumpError,
     KdumpHeader,
 )
-from .base import Fault, TargetError
-from .drgn import DrgnTarget
+from .base import Fault, Target, TargetError, TypeSource
+from .composed import ComposedTarget
+from .drgn import DrgnMemory, DrgnTarget
+from .drgn_debug_info import load_debug_info, note_text, reason
+from .providers import compose
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = ["open_dump", "open_live", "open_qemu"]
@@ -57,30 +60,37 @@ class _DumpFile:
 
 
 def open_dump(
-    core: str, symbols: Sequence[str] = (), vmcoreinfo: str | None = None
-) -> DrgnTarget:
-    """A Target for a vmcore (ELF or kdump-compressed) and its vmlinux.
+    core: str,
+    symbols: Sequence[str] = (),
+    vmcoreinfo: str | None = None,
+    types: TypeSource = "auto",
+) -> DrgnTarget | ComposedTarget:
+    """A Target for a vmcore (ELF or kdump-compressed).
 
-    ``vmcoreinfo`` is the text of the note, for dumps that lack it. Without ``symbols``
-    drgn searches the standard places for debug info. Raises `TargetError`.
+    ``vmcoreinfo`` is the text of the note, for dumps that lack it. ``symbols`` are
+    files with debug info or BTF; without them debug info is sought in the standard
+    places and BTF in the dump itself. ``types`` forces one source. Raises
+    `TargetError`.
     """
     dump = _inspect(core)
     if not dump.has_vmcoreinfo and vmcoreinfo is None:
         raise TargetError(NO_VMCOREINFO.format(path=core))
     prog = _open_program(core, vmcoreinfo)
-    info = VmcoreInfo(vmcoreinfo or _note_text(prog))
+    info = VmcoreInfo(vmcoreinfo or note_text(prog))
     release = info.get("OSRELEASE", "unknown")
     patched = None if dump.kind == "elf" else info.with_patch_level()
     if patched is not None:
         prog = _open_program(core, patched)
-    _load_debug_info(prog, symbols, release)
     source = f"{core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
-    target = DrgnTarget(prog, dump.segments, release, source)
+    memory = DrgnMemory(prog, dump.segments, source)
+    target = _with_types(memory, symbols, types, release)
     _check_memory(target, core)
     return target
 
 
-def open_live(symbols: Sequence[str] = ()) -> DrgnTarget:
+def open_live(
+    symbols: Sequence[str] = (), types: TypeSource = "auto"
+) -> DrgnTarget | ComposedTarget:
     """A Target for the running kernel through /proc/kcore. Raises `TargetError`."""
     if not os.path.exists(KCORE):
         raise TargetError(
@@ -95,18 +105,21 @@ def open_live(symbols: Sequence[str] = ()) -> DrgnTarget:
         prog.set_kernel()
     except (OSError, ValueError) as error:
         raise TargetError(
-            f"{KCORE} cannot be read ({_reason(error)}): run as root with "
+            f"{KCORE} cannot be read ({reason(error)}): run as root with "
             "CAP_SYS_RAWIO, or name a dump with -c"
         ) from None
     except Exception as error:
-        raise TargetError(f"{KCORE}: {_reason(error)}") from None
-    _load_debug_info(prog, symbols)
-    return DrgnTarget(prog, source=KCORE)
+        raise TargetError(f"{KCORE}: {reason(error)}") from None
+    memory = DrgnMemory(prog, source=KCORE)
+    return _with_types(memory, symbols, types, root=Path("/"))
 
 
 def open_qemu(
-    socket: str, symbols: Sequence[str] = (), vmcoreinfo: str | None = None
-) -> DrgnTarget:
+    socket: str,
+    symbols: Sequence[str] = (),
+    vmcoreinfo: str | None = None,
+    types: TypeSource = "auto",
+) -> DrgnTarget | ComposedTarget:
     """A Target for a running guest through QEMU's QMP socket. Raises `TargetError`."""
     prog = drgn.Program()
     if not hasattr(prog, "set_qemu_qmp"):
@@ -118,11 +131,33 @@ def open_qemu(
         if vmcoreinfo is not None:
             prog.set_linux_kernel_custom(vmcoreinfo, True)
     except (OSError, ValueError, LookupError) as error:
-        raise TargetError(f"{socket}: {_reason(error)}") from None
+        raise TargetError(f"{socket}: {reason(error)}") from None
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise TargetError(NO_VMCOREINFO.format(path=socket))
-    _load_debug_info(prog, symbols)
-    return DrgnTarget(prog, source=f"QEMU guest at {socket}")
+    memory = DrgnMemory(prog, source=f"QEMU guest at {socket}")
+    return _with_types(memory, symbols, types)
+
+
+def _with_types(
+    memory: DrgnMemory,
+    files: Sequence[str],
+    types: TypeSource,
+    release: str | None = None,
+    root: Path | None = None,
+) -> DrgnTarget | ComposedTarget:
+    """A memory with types and symbols: DWARF, else BTF, else VMCOREINFO.
+
+    ``release`` is the kernel's own, where the Program's had to be altered; ``root`` the
+    file system of a running kernel.
+    """
+    release = release or memory.vmcoreinfo.get("OSRELEASE", "this kernel")
+    refusal = "DWARF was not asked for"
+    if types in ("auto", "dwarf"):
+        found = load_debug_info(memory.prog, files, release, types == "dwarf")
+        if found is None:
+            return DrgnTarget.over(memory, release)
+        refusal = found
+    return compose(memory, files, types, release, root, refusal)
 
 
 def _inspect(path: str) -> _DumpFile:
@@ -183,7 +218,7 @@ def _inspect_kdump(path: str) -> _DumpFile:
     return _DumpFile("kdump", None, True)
 
 
-def _check_memory(target: DrgnTarget, path: str) -> None:
+def _check_memory(target: Target, path: str) -> None:
     """Refuse memory of another boot or build than VMCOREINFO and vmlinux describe.
 
     ``init_uts_ns`` has to hold the release that VMCOREINFO gives. It may be left out of
@@ -219,84 +254,9 @@ def _open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
         if "Cannot rearrange" in str(error):
             raise TargetError(
                 f"{core} is a stream of makedumpfile (flattened) that was cut short "
-                f"({_reason(error)}); copy it again"
+                f"({reason(error)}); copy it again"
             ) from None
-        raise TargetError(f"{core}: {_reason(error)}") from None
+        raise TargetError(f"{core}: {reason(error)}") from None
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise TargetError(NO_VMCOREINFO.format(path=core))
     return prog
-
-
-def _load_debug_info(
-    prog: drgn.Program, symbols: Sequence[str], release: str | None = None
-) -> None:
-    """Load the files given, or what the standard places hold of this kernel.
-
-    ``release`` is the kernel's own, where the Program's had to be altered.
-    """
-    info = VmcoreInfo(_note_text(prog))
-    release = release or info.get("OSRELEASE", "this kernel")
-    for path in symbols:
-        _check_symbol_file(path, info.get("BUILD-ID"), release)
-    try:
-        if symbols:
-            prog.load_debug_info(list(symbols))
-        else:
-            prog.load_debug_info(main=True)
-    except drgn.MissingDebugInfoError:
-        pass  # asked below: modules of ours may lack theirs, the kernel may not
-    except OSError as error:
-        raise TargetError(
-            f"{error.filename or 'debug info'}: {error.strerror}"
-        ) from None
-    if _has_vmlinux(prog):
-        return
-    if symbols:
-        raise TargetError(
-            f"{' '.join(symbols)} is not the vmlinux of {release}, or has no debug info"
-        )
-    raise TargetError(
-        f"no debug info found for {release}: give its vmlinux with -s "
-        f"(Debian: package linux-image-{release}-dbg)"
-    )
-
-
-def _has_vmlinux(prog: drgn.Program) -> bool:
-    try:
-        return prog.main_module().debug_file_path is not None
-    except LookupError:
-        return False
-
-
-def _check_symbol_file(path: str, expected: str | None, release: str) -> None:
-    """Refuse what is no ELF file, a dump, or a vmlinux of another build."""
-    try:
-        if Path(path).is_dir():
-            raise TargetError(f"{path} is a directory, not a vmlinux")
-        with Elf(path) as elf:
-            if elf.type == ET_CORE:
-                raise TargetError(f"{path} is a dump, not a vmlinux: give it with -c")
-            found = elf.build_id()
-            is_kernel = elf.type != ET_REL
-    except OSError as error:
-        raise TargetError(f"{path}: {error.strerror}") from None
-    except ElfError as error:
-        raise TargetError(f"{path} is not a vmlinux ({error})") from None
-    if is_kernel and expected and found and found.hex() != expected.lower():
-        raise TargetError(
-            f"{path} is of another build than the kernel: build-id {found.hex()}, "
-            f"not {expected}; give the vmlinux of {release}"
-        )
-
-
-def _note_text(prog: drgn.Program) -> str:
-    try:
-        return str(prog["VMCOREINFO"].string_(), "utf-8", "replace")
-    except LookupError:
-        return ""
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's text."""
-    text = (getattr(error, "strerror", None) or str(error)).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -58,6 +58,17 @@ class VmcoreInfo(Mapping[str, str]):
         """``OFFSET(struct.member)``: bytes."""
         return self._int(f"OFFSET({name})", 0)
 
+    def has_section_roots(self) -> bool:
+        """SPARSEMEM_EXTREME: ``mem_section`` points to roots, and is no plain array.
+
+        An array has an element for every section that there can be.
+        """
+        length, bits = self.length("mem_section"), self.number("MAX_PHYSMEM_BITS")
+        size = self.number("SECTION_SIZE_BITS")
+        if length is None or bits is None or size is None or not 0 <= bits - size < 64:
+            return True
+        return length < 1 << bits - size
+
     def with_patch_level(self) -> str | None:
         """The text with a third number in OSRELEASE, None if it has one.
 

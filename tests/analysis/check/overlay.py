@@ -62,7 +62,9 @@ class Bench:
         self._directory = tempfile.TemporaryDirectory()
         path = Path(self._directory.name)
         machine.write(path)
-        self.target = open_dump(str(path / "vmcore"), symbols=[str(path / "vmlinux")])
+        target = open_dump(str(path / "vmcore"), symbols=[str(path / "vmlinux")])
+        assert isinstance(target, DrgnTarget)
+        self.target = target
         self._pages = _stored(machine.image())
 
     def healthy(self) -> Kernel:

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Types and symbols for a memory that has no vmlinux: BTF and kallsyms, or VMCOREINFO.
+
+What is damaged is refused with an error where it was asked for, and passed over, for
+the next source, where it was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Callable
+
+from .base import MemoryProvider, SymbolProvider, TargetError, TypeProvider, TypeSource
+from .btf_files import btf_of_file, btf_of_memory, btf_of_system
+from .composed import ComposedTarget, SymbolChain
+from .kallsyms import KallsymsTables, read_kallsyms
+from .vmcoreinfo import VmcoreInfo
+from .vmcoreinfo_types import VmcoreinfoSymbols, VmcoreinfoTypes
+
+__all__ = ["compose", "find_symbols"]
+
+KALLSYMS = "proc/kallsyms"
+
+
+def compose(
+    memory: MemoryProvider,
+    files: Sequence[str] = (),
+    types: TypeSource = "auto",
+    release: str | None = None,
+    root: Path | None = None,
+    refusal: str = "there is no debug info",
+) -> ComposedTarget:
+    """A Target from this memory and the best types there are without DWARF.
+
+    ``files`` are those the user gave, ``root`` the file system of a running kernel,
+    ``refusal`` says why there is no DWARF. Raises `TargetError`.
+    """
+    info = as_vmcoreinfo(memory)
+    symbols, no_symbols = find_symbols(memory, info, root)
+    reasons = [refusal]
+    if types != "vmcoreinfo":
+        found = _find_btf(memory, symbols, info, files, root, reasons)
+        if found is not None:
+            return ComposedTarget(memory, found, symbols, release)
+        if types == "btf":
+            raise TargetError("no BTF found: " + "; ".join([*reasons[1:], *no_symbols]))
+    try:
+        bare: TypeProvider = VmcoreinfoTypes(info)
+    except TargetError as error:
+        if types == "vmcoreinfo":
+            raise
+        raise TargetError("; ".join([*reasons, *no_symbols, str(error)])) from None
+    return ComposedTarget(memory, bare, symbols, release)
+
+
+def as_vmcoreinfo(memory: MemoryProvider) -> VmcoreInfo:
+    """The memory's note with its look-ups."""
+    note = memory.vmcoreinfo
+    if isinstance(note, VmcoreInfo):
+        return note
+    return VmcoreInfo("".join(f"{key}={value}\n" for key, value in note.items()))
+
+
+def find_symbols(
+    memory: MemoryProvider, vmcoreinfo: VmcoreInfo, root: Path | None = None
+) -> tuple[SymbolProvider, list[str]]:
+    """kallsyms, where there is one, before VMCOREINFO; and why others did not serve."""
+    reasons: list[str] = []
+    exported = VmcoreinfoSymbols(vmcoreinfo)
+    attempts: list[Callable[[], SymbolProvider]] = []
+    if root is not None:
+        attempts.append(lambda: read_kallsyms(root / KALLSYMS))
+    if KallsymsTables.are_named(vmcoreinfo):
+        attempts.append(lambda: KallsymsTables(memory, vmcoreinfo))
+    else:
+        reasons.append("VMCOREINFO does not say where kallsyms is")
+    for attempt in attempts:
+        try:
+            return SymbolChain(attempt(), exported), reasons
+        except TargetError as error:
+            reasons.append(str(error))
+    return exported, reasons
+
+
+def _find_btf(
+    memory: MemoryProvider,
+    symbols: SymbolProvider,
+    vmcoreinfo: VmcoreInfo,
+    files: Sequence[str],
+    root: Path | None,
+    reasons: list[str],
+) -> TypeProvider | None:
+    """BTF from the files given, else from the kernel; reasons where there is none."""
+    found = btf_of_file(files, vmcoreinfo)
+    if found is not None:
+        return found
+    for attempt in _kernels_own(memory, symbols, vmcoreinfo, root):
+        try:
+            return attempt()
+        except TargetError as error:
+            reasons.append(str(error))
+    return None
+
+
+def _kernels_own(
+    memory: MemoryProvider,
+    symbols: SymbolProvider,
+    vmcoreinfo: VmcoreInfo,
+    root: Path | None,
+) -> Iterator[Callable[[], TypeProvider]]:
+    if root is not None:
+        yield lambda: btf_of_system(root, vmcoreinfo)
+    yield lambda: btf_of_memory(memory, symbols, vmcoreinfo)
