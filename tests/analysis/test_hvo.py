@@ -20,7 +20,7 @@ def pools(m: Machine) -> list[PoolNode]:
 def test_a_pool_has_a_row_for_every_online_node() -> None:
     m = busy()
     add_pool(m, 18, [0, 1])
-    rows = [(r.hstate.order, r.node, r.total, r.free) for r in pools(m)]
+    rows = [(r.order, r.node, r.total, r.free) for r in pools(m)]
     assert rows == [(9, 0, 3, 1), (9, 1, 0, 0), (18, 0, 0, 0), (18, 1, 1, 0)]
 
 

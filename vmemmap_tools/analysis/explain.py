@@ -198,7 +198,9 @@ def _hugetlb(kernel: Kernel, compound: dict[str, Any] | None) -> dict[str, Any] 
     return {
         "order": order,
         "size_bytes": g.page_size << order,
-        "flags": [name for name, bit in bits.items() if private >> bit & 1],
+        "flags": [name for name, bit in bits.items() if private >> bit & 1]
+        if kernel.hugetlb.pools_are_known
+        else None,
         "flagged": None if flag is None else bool(private >> flag & 1),
         "optimised": backing.is_optimised,
         "layout": backing.layout,

@@ -19,40 +19,50 @@ OPTIMISED_FLAG = "vmemmap_optimized"
 class PoolNode:
     """One pool on one node: the kernel's own counts and what was found.
 
-    ``reserved`` and ``overcommit`` are kept for a whole pool, not by node.
+    ``reserved`` and ``overcommit`` are kept for a whole pool, not by node. Without
+    types there is no ``hstate``, and what it counts is None.
     """
 
-    hstate: Hstate
+    hstate: Hstate | None
+    order: int
     node: int
-    total: int
-    free: int
-    surplus: int
+    total: int | None
+    free: int | None
+    surplus: int | None
     found: int = 0
     optimised: int = 0
-    flagged: int = 0
+    flagged: int | None = 0
     saved_pages: int = 0
-    savable_pages: int = 0
+    savable_pages: int | None = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
 
 def pools_by_node(kernel: Kernel) -> Iterator[PoolNode]:
-    """Every pool on every online node, largest pages last."""
+    """Every pool on every online node, largest pages last.
+
+    Where pools are unknown: the orders and nodes of the folios that are there.
+    """
     nodes = sorted({zone.node for zone in kernel.zones})
     rows: dict[tuple[int, int], PoolNode] = {}
     for hstate in sorted(kernel.hugetlb.hstates, key=lambda h: h.order):
         for node in nodes:
             rows[hstate.order, node] = PoolNode(
                 hstate,
+                hstate.order,
                 node,
                 _of_node(hstate.total_by_node, node),
                 _of_node(hstate.free_by_node, node),
                 _of_node(hstate.surplus_by_node, node),
             )
     for folio in kernel.hugetlb.for_each_folio():
-        row = rows.get((folio.order, folio.node))
-        if row is None:
-            continue
-        _count(kernel, row, folio)
+        place = folio.order, folio.node
+        if place not in rows and not kernel.hugetlb.pools_are_known:
+            rows[place] = PoolNode(None, *place, None, None, None, flagged=None)
+        row = rows.get(place)
+        if row is not None:
+            _count(kernel, row, folio)
+    if not kernel.hugetlb.pools_are_known:
+        rows = dict(sorted(rows.items()))
     yield from rows.values()
 
 
@@ -63,35 +73,45 @@ def _of_node(values: tuple[int, ...], node: int) -> int:
 def _count(kernel: Kernel, row: PoolNode, folio: Folio) -> None:
     row.found += 1
     row.saved_pages += folio.backing.saved_pages
-    row.flagged += bool(kernel.hugetlb.has_flag(folio, OPTIMISED_FLAG))
+    if row.flagged is not None:
+        row.flagged += bool(kernel.hugetlb.has_flag(folio, OPTIMISED_FLAG))
     if folio.backing.is_optimised:
         row.optimised += 1
         return
     reason = why_not(kernel, folio)
     row.reasons[reason] += 1
-    row.savable_pages += savable_pages(kernel, folio, reason)
+    more = savable_pages(kernel, folio, reason)
+    if row.savable_pages is not None:
+        row.savable_pages = None if more is None else row.savable_pages + more
 
 
 def why_not(kernel: Kernel, folio: Folio) -> str:
     """Why a folio is not optimised, as far as a dump can tell.
 
     "eligible" means that nothing stands against it: it was made while the policy was
-    off, memory was short, or its vmemmap was restored.
+    off, memory was short, or its vmemmap was restored. "unknown" is where VMCOREINFO
+    alone does not tell.
     """
     g = kernel.geometry
     if not kernel.has("hugetlb-hvo"):
-        return "no-hvo"
+        return "unknown" if kernel.is_untold("hugetlb-hvo") else "no-hvo"
     if g.vmemmap_pages(folio.order) <= kernel.kept_pages:
         return "too-small"
     if not g.struct_page_size_is_power_of_two:
         return "struct-page-size"
-    if kernel.self_hosting.is_self_hosted_frame(folio.backing.head_frame):
-        return "self-hosted"
-    return "eligible"
+    is_self_hosted = kernel.self_hosting.is_self_hosted_frame(folio.backing.head_frame)
+    if is_self_hosted is None:
+        return "unknown"
+    return "self-hosted" if is_self_hosted else "eligible"
 
 
-def savable_pages(kernel: Kernel, folio: Folio, reason: str | None = None) -> int:
-    """Vmemmap pages that optimising this folio would free."""
-    if folio.backing.is_optimised or (reason or why_not(kernel, folio)) != "eligible":
+def savable_pages(
+    kernel: Kernel, folio: Folio, reason: str | None = None
+) -> int | None:
+    """Vmemmap pages that optimising this folio would free; None if unknown."""
+    if folio.backing.is_optimised:
         return 0
+    reason = reason or why_not(kernel, folio)
+    if reason != "eligible":
+        return None if reason == "unknown" else 0
     return max(0, folio.backing.pages - kernel.kept_pages)

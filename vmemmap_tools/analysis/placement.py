@@ -50,7 +50,9 @@ def _sample(kernel: Kernel, section: Section) -> Placement:
         try:
             page = pages.page(section.start_pfn + i * step)
         except Fault as fault:
-            kernel.missing.record(fault, "struct pages")
+            # Which subsections are populated may be unknown: then holes are none.
+            if fault.kind != "unmapped" or kernel.types_are_known:
+                kernel.missing.record(fault, "struct pages")
             continue
         # All zeros or all ones: never initialised (the memmap of an altmap itself).
         if any(page.data) and not page.is_poisoned:

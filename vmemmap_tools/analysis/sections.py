@@ -18,7 +18,10 @@ __all__ = ["SectionRow", "describe_section", "describe_sections"]
 
 @dataclass(frozen=True)
 class SectionRow:
-    """One section. ``order`` and ``section_zone`` are None in kernels without them."""
+    """One section. ``order`` and ``section_zone`` are None in kernels without them.
+
+    What only types can tell is None where they are unknown.
+    """
 
     nr: int
     start_pfn: int
@@ -32,7 +35,7 @@ class SectionRow:
     subsections_set: int | None
     subsections: int
     memory_block: int | None
-    self_hosted: bool
+    self_hosted: bool | None
     memmap_va: str | None
     huge_leaves: int
     base_leaves: int

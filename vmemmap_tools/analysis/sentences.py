@@ -50,7 +50,7 @@ def _readonly_page(facts: Facts) -> str:
     if tail:
         return (
             f"a read-only shared tail page{of} (the tail page of order {tail['order']} "
-            f"of node {tail['node']}, zone {tail['zone']})"
+            f"of {_place(tail)})"
         )
     if vmemmap["mappings"] > 1:
         return f"a read-only shared tail page{of}"
@@ -85,7 +85,7 @@ def _what(facts: Facts) -> str:
         return f"the struct page of pfn {pfn:#x} is not in this dump"
     if not struct_page["initialised"]:
         return f"the struct page of pfn {pfn:#x} was never initialised"
-    where = f"node {struct_page['node']}, zone {struct_page['zone']}"
+    where = _place(struct_page)
     compound, hugetlb = facts["compound"], facts["hugetlb"]
     if compound is None:
         kind = f" ({struct_page['type']})" if struct_page["type"] else ""
@@ -97,6 +97,12 @@ def _what(facts: Facts) -> str:
         f"pfn {pfn:#x} is {role} of the {kind} of order {order} "
         f"at pfn {compound['head_pfn']:#x}, {where}"
     )
+
+
+def _place(facts: Facts) -> str:
+    """Node and zone; the zone may be unknown."""
+    zone = facts["zone"]
+    return f"node {facts['node']}" + (f", zone {zone}" if zone is not None else "")
 
 
 def _sentences(facts: Facts, what: str) -> Iterator[str]:
@@ -158,8 +164,7 @@ def _backs(backs: Facts) -> str:
     count, tail = backs["count"], backs["shared_tail_of"]
     pages = "page" if count == 1 else "pages"
     role = (
-        f"the shared tail page of order {tail['order']} of node {tail['node']}, "
-        f"zone {tail['zone']}"
+        f"the shared tail page of order {tail['order']} of {_place(tail)}"
         if tail
         else "part of the vmemmap"
     )

@@ -26,7 +26,7 @@ class Group:
     count: int = 0
     optimised: int = 0
     saved_bytes: int = 0
-    savable_bytes: int = 0
+    savable_bytes: int | None = 0
 
 
 class Summary:
@@ -57,7 +57,9 @@ class Summary:
                 row.optimised += 1
                 row.saved_bytes += saved * self._page_size
             else:
-                row.savable_bytes += savable_pages(kernel, folio) * self._page_size
+                row.savable_bytes = _plus(
+                    row.savable_bytes, savable_pages(kernel, folio), self._page_size
+                )
         for dax in self.dax_ranges:
             if not dax.compounds:
                 continue
@@ -65,7 +67,9 @@ class Summary:
             row.count += dax.compounds
             row.optimised += dax.optimised
             row.saved_bytes += dax.saved_pages * self._page_size
-            row.savable_bytes += dax.savable_pages * self._page_size
+            row.savable_bytes = _plus(
+                row.savable_bytes, dax.savable_pages, self._page_size
+            )
         return [
             groups[key]
             for key in sorted(
@@ -78,13 +82,18 @@ class Summary:
         return list(measure(self._kernel))
 
     def totals(self) -> dict[str, int | None]:
-        """The ``totals`` of the answer, in bytes, frames and leaves."""
+        """The ``totals`` of the answer, in bytes, frames and leaves.
+
+        None where this kernel's types would have to be known.
+        """
         kernel, page = self._kernel, self._page_size
         vmemmap = kernel.vmemmap
         backing = vmemmap.frames.distinct
         saved = vmemmap.mapped_bytes - backing * page
         hugetlb = sum(g.saved_bytes for g in self.groups if g.kind == "hugetlb")
-        dax = sum(g.saved_bytes for g in self.groups if g.kind == "dax")
+        dax = None
+        if kernel.pgmaps.are_known:
+            dax = sum(g.saved_bytes for g in self.groups if g.kind == "dax")
         tails = sum(1 for frame in kernel.tail_frames if frame in vmemmap.frames)
         altmap = self.altmap_frames()
         selfhosted = kernel.self_hosting.count_frames(kernel.sections)
@@ -99,25 +108,37 @@ class Summary:
             "saved_bytes": saved,
             "saved_hugetlb_bytes": hugetlb,
             "saved_dax_bytes": dax,
-            "saved_other_bytes": saved - hugetlb - dax + tails * page,
+            "saved_other_bytes": None
+            if dax is None
+            else saved - hugetlb - dax + tails * page,
             "altmap_frames": altmap,
             "selfhosted_frames": selfhosted,
-            "net_ram_bytes": (backing - altmap - selfhosted) * page
-            + vmemmap.page_table_bytes,
-            "savable_hugetlb_bytes": sum(
-                g.savable_bytes for g in self.groups if g.kind == "hugetlb"
-            ),
-            "savable_dax_bytes": sum(
-                g.savable_bytes for g in self.groups if g.kind == "dax"
-            ),
+            "net_ram_bytes": None
+            if altmap is None or selfhosted is None
+            else (backing - altmap - selfhosted) * page + vmemmap.page_table_bytes,
+            "savable_hugetlb_bytes": self._savable("hugetlb"),
+            "savable_dax_bytes": None if dax is None else self._savable("dax"),
             "page_table_bytes": vmemmap.page_table_bytes,
-            "shared_tail_bytes": tails * page,
+            # What hugetlb does not explain may be shared tail pages of devices.
+            "shared_tail_bytes": None
+            if dax is None and saved + tails * page != hugetlb
+            else tails * page,
             "nr_memmap_pages": kernel.counters.runtime,
             "nr_memmap_boot_pages": kernel.counters.boot,
         }
 
-    def altmap_frames(self) -> int:
+    def _savable(self, kind: str) -> int | None:
+        """Bytes that groups of this kind could save; None if one cannot be told."""
+        total: int | None = 0
+        for group in self.groups:
+            if group.kind == kind:
+                total = _plus(total, group.savable_bytes)
+        return total
+
+    def altmap_frames(self) -> int | None:
         """Distinct vmemmap frames that lie on a device (``struct vmem_altmap``)."""
+        if not self._kernel.pgmaps.are_known:
+            return None
         return sum(
             self._kernel.vmemmap.frames.distinct_in(start, end)
             for start, end in self._altmap_areas()
@@ -135,3 +156,8 @@ class Summary:
             if end > max(start, reached):
                 yield max(start, reached), end
                 reached = end
+
+
+def _plus(total: int | None, more: int | None, factor: int = 1) -> int | None:
+    """A sum that is unknown once a part of it is."""
+    return None if total is None or more is None else total + more * factor

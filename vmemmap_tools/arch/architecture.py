@@ -34,10 +34,14 @@ class KernelFacts(Protocol):
 
 @dataclass(frozen=True)
 class Fact(Generic[T]):
-    """A value and the words that say where it came from."""
+    """A value and the words that say where it came from.
+
+    ``is_assumed`` marks what stands on the absence of a sign alone.
+    """
 
     value: T
     source: str
+    is_assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Architecture:
     max_physmem_bits: Mapping[int, int]
     """By page-table levels; VMCOREINFO's NUMBER(MAX_PHYSMEM_BITS) goes first."""
     huge_page_order: int
+    vmemmap_bytes: Mapping[int, int]
+    """Size of the vmemmap's window, by page-table levels."""
     table_format: Callable[[KernelFacts], PageTableFormat]
     levels: Callable[[KernelFacts], Fact[int]]
     root_pa: Callable[[KernelFacts], Fact[int] | None]

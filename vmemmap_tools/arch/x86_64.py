@@ -100,6 +100,7 @@ def _root_pa(facts: KernelFacts) -> Fact[int] | None:
 
 def _vmemmap_window(facts: KernelFacts, levels: int) -> Fact[tuple[int, int]] | None:
     text = facts.vmcoreinfo.get("SYMBOL(vmemmap)")
+    is_assumed = False
     if text is not None:
         start, source = int(text, 16), "VMCOREINFO SYMBOL(vmemmap)"
     else:
@@ -109,9 +110,10 @@ def _vmemmap_window(facts: KernelFacts, levels: int) -> Fact[tuple[int, int]] | 
         elif levels == 4 and facts.symbol("vmemmap_base") is None:
             # Without CONFIG_DYNAMIC_MEMORY_LAYOUT the base is a constant.
             start, source = FIXED_VMEMMAP, "the fixed base: no variable vmemmap_base"
+            is_assumed = True
         else:
             return None
-    return Fact((start, start + VMEMMAP_BYTES[levels]), source)
+    return Fact((start, start + VMEMMAP_BYTES[levels]), source, is_assumed)
 
 
 def _direct_map_base(facts: KernelFacts, levels: int) -> Fact[int] | None:
@@ -127,6 +129,7 @@ X86_64 = Architecture(
     section_size_bits=27,
     max_physmem_bits={4: 46, 5: 52},
     huge_page_order=9,
+    vmemmap_bytes=VMEMMAP_BYTES,
     table_format=_table_format,
     levels=_levels,
     root_pa=_root_pa,

@@ -14,6 +14,7 @@ from ..analysis.check.findings import SEVERITIES, group
 from ..analysis.check.known import KNOWN_ISSUES
 from ..analysis.check.registry import FAMILIES, all_rules
 from ..render import CHECK_FORMATS, Column, Report
+from ..target.base import TargetError
 from .options import choose_format
 from .session import Session
 
@@ -165,6 +166,8 @@ def command(
     if not chosen:
         raise click.UsageError("--skip leaves no rule to check")
     kernel = session.open_kernel()
+    if not kernel.types_are_known:
+        raise TargetError(NO_TYPES)
     checker = Checker(kernel, chosen, quick, session.progress)
     lowest = SEVERITIES.index(min_severity.upper())
     tally = _Tally()
@@ -192,6 +195,11 @@ def command(
     if tally.by_severity["E"]:
         ctx.exit(FOUND_ERROR)
 
+
+NO_TYPES = (
+    "check needs the kernel's types, which VMCOREINFO alone does not have: give a "
+    "vmlinux or BTF with -s"
+)
 
 TOTALS = (
     Column("errors", "Errors", "int"),

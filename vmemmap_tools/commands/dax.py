@@ -15,6 +15,9 @@ from ..render import Column, Report
 from .options import node_option, optimised_option, order_option, pfn_option
 from .session import Session
 
+NO_PGMAPS = "device memory is unknown: VMCOREINFO alone does not describe it"
+TOTALS = ("ranges", "saved_bytes", "expected_saved_bytes")
+
 COLUMNS = (
     Column("start_pfn", "START_PFN", "pfn"),
     Column("end_pfn", "END_PFN", "pfn"),
@@ -90,6 +93,8 @@ def command(
                 yield _row(kernel, dax)
 
     def totals() -> dict[str, Any]:
+        if not kernel.pgmaps.are_known:
+            return dict.fromkeys(TOTALS)
         page = kernel.geometry.page_size
         return {
             "ranges": len(ranges),
@@ -110,6 +115,8 @@ def command(
                 Column("expected_saved_bytes", "Expected", "bytes"),
             ),
             missing=kernel.missing.as_dict,
-            empty="no device memory with struct pages",
+            empty="no device memory with struct pages"
+            if kernel.pgmaps.are_known
+            else NO_PGMAPS,
         )
     )

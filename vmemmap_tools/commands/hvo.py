@@ -54,7 +54,7 @@ FOLIO_COLUMNS = (
 
 
 def _pool_row(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
-    page, order = kernel.geometry.page_size, row.hstate.order
+    page, order = kernel.geometry.page_size, row.order
     return {
         "order": order,
         # An order that no folio can have is damage, not a size.
@@ -64,9 +64,9 @@ def _pool_row(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
         "node": row.node,
         "total": row.total,
         "free": row.free,
-        "reserved": row.hstate.reserved,
+        "reserved": row.hstate.reserved if row.hstate else None,
         "surplus": row.surplus,
-        "overcommit": row.hstate.overcommit,
+        "overcommit": row.hstate.overcommit if row.hstate else None,
         "found": row.found,
         "optimised": row.optimised,
         "flagged": row.flagged,
@@ -74,7 +74,9 @@ def _pool_row(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
         "reason": ", ".join(sorted(row.reasons)) or None,
         "reasons": dict(row.reasons),
         "saved_bytes": row.saved_pages * page,
-        "savable_bytes": row.savable_pages * page,
+        "savable_bytes": None
+        if row.savable_pages is None
+        else row.savable_pages * page,
     }
 
 
@@ -143,7 +145,7 @@ def command(
     def pool_rows() -> Iterator[dict[str, Any]]:
         for row in pools_by_node(kernel):
             if (node is None or row.node == node) and (
-                order is None or row.hstate.order == order
+                order is None or row.order == order
             ):
                 yield _pool_row(kernel, row)
 

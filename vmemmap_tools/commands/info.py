@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..analysis.info import facts, lost
+from ..analysis.info import facts, lost, lost_fields
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .session import Session
@@ -23,6 +23,16 @@ COLUMNS = (
 def _rows(kernel: Kernel) -> Iterator[dict[str, Any]]:
     for fact in facts(kernel):
         yield {"subject": fact.subject, "value": fact.value, "source": fact.source}
+
+
+def _totals(kernel: Kernel) -> dict[str, Any]:
+    """What is lost in sentences, and as fields of the other verbs' answers."""
+    sentences = lost(kernel)
+    return {
+        "losses": len(sentences) or None,
+        "lost": sentences,
+        "lost_fields": lost_fields(kernel),
+    }
 
 
 @click.command()
@@ -41,7 +51,8 @@ def command(session: Session) -> None:
             kernel=kernel.describe(),
             rows=_rows(kernel),
             columns=COLUMNS,
-            totals=lambda: {"lost": lost(kernel)},
+            totals=lambda: _totals(kernel),
+            totals_columns=(Column("losses", "Answers lost", "int"),),
             missing=kernel.missing.as_dict,
             notes=lambda: lost(kernel),
         )

@@ -14,6 +14,8 @@ from ..render import Column, Report
 from .options import node_option, zone_option
 from .session import Session
 
+NO_ZONES = "zones are unknown: VMCOREINFO alone does not describe them"
+
 COLUMNS = (
     Column("node", "NODE", "int"),
     Column("zone", "ZONE"),
@@ -80,8 +82,12 @@ def command(
             kernel=kernel.describe(),
             rows=rows(),
             columns=COLUMNS,
-            totals=lambda: {"shared_tail_pages": len(kernel.tail_frames)},
+            totals=lambda: {
+                "shared_tail_pages": len(kernel.tail_frames)
+                if kernel.zones.are_known
+                else None
+            },
             missing=kernel.missing.as_dict,
-            empty="no zone matches",
+            empty="no zone matches" if kernel.zones.are_known else NO_ZONES,
         )
     )

@@ -14,15 +14,24 @@ from dataclasses import dataclass
 from ..target.base import Struct, Target
 from .layout import require_struct
 
-__all__ = ["Feature", "find_features", "section_zone_member", "uses_compound_mask"]
+__all__ = [
+    "Feature",
+    "features_without_types",
+    "find_features",
+    "section_zone_member",
+    "uses_compound_mask",
+]
 
 
 @dataclass(frozen=True)
 class Feature:
-    """Something a kernel has or lacks, with the evidence in words."""
+    """Something a kernel has or lacks, with the evidence in words.
+
+    ``present`` is None where there is no evidence either way.
+    """
 
     name: str
-    present: bool
+    present: bool | None
     evidence: str
 
 
@@ -208,3 +217,47 @@ def _dax_dedup_feature(target: Target, section: Struct) -> Feature:
         "struct dev_pagemap *",
         ("__populate_section_memmap", "sparse_add_section", "vmemmap_populate"),
     )
+
+
+UNTOLD_WITHOUT_TYPES = (
+    "section-order",
+    "section-zone",
+    "vmemmap-preinit",
+    "dax-compound",
+    "dax-dedup",
+    "dax-accounting-fixed",
+)
+ANY_VARIABLE = "init_mm"
+"""A variable that every kernel has and VMCOREINFO does not name: shows a full table."""
+
+
+def features_without_types(target: Target, has_mask: bool) -> list[Feature]:
+    """What symbols and the contents of tails tell, where no struct is known.
+
+    Kernels name heads by masks where they share tails in zones (see `find_features`).
+    """
+    knows_variables = target.symbol(ANY_VARIABLE) is not None
+
+    def by_symbols(feature: str, *names: str) -> Feature:
+        found = next((n for n in names if target.symbol(n) is not None), None)
+        if found is None:
+            what = f"no variable {' or '.join(names)}"
+            return Feature(feature, False if knows_variables else None, what)
+        return Feature(feature, True, f"variable {found}")
+
+    keys = ("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key")
+    masks = "tails that hold masks" if has_mask else "no tail that holds a mask"
+    hvo = by_symbols("hugetlb-hvo", *HVO_SYMBOLS)
+    old, key = (target.symbol(n) for n in ("hugetlb_free_vmemmap_enabled", keys[1]))
+    two = by_symbols("hvo-keeps-two-pages", "hugetlb_free_vmemmap_enabled")
+    if old is not None and key is not None:
+        two = Feature(two.name, False, f"variable {keys[1]}")
+    return [
+        Feature("zone-shared-tails", has_mask, masks),
+        Feature("compound-mask", has_mask, masks),
+        Feature(hvo.name, True, masks) if has_mask and not hvo.present else hvo,
+        two,
+        by_symbols("fake-heads", *keys),
+        by_symbols("memmap-counters", "nr_memmap_pages"),
+        *(Feature(name, None, "types unknown") for name in UNTOLD_WITHOUT_TYPES),
+    ]

@@ -31,15 +31,18 @@ class SelfHosting:
         self._pages = pages
         self._vmemmap = vmemmap
 
-    def is_self_hosted(self, section: Section) -> bool:
-        """Whether a section's vmemmap begins in self-hosted memory."""
+    def is_self_hosted(self, section: Section) -> bool | None:
+        """Whether a section's vmemmap begins in self-hosted memory; None if unknown."""
         if section.is_early or not section.has_mem_map:
             return False
         first = self._pages.vmemmap_page(section.start_pfn)
         return self.is_self_hosted_frame(self._vmemmap.frame(first))
 
-    def is_self_hosted_frame(self, frame: int) -> bool:
-        """PG_vmemmap_self_hosted of a vmemmap frame; it means nothing elsewhere."""
+    def is_self_hosted_frame(self, frame: int) -> bool | None:
+        """PG_vmemmap_self_hosted of a vmemmap frame; it means nothing elsewhere.
+
+        None where the flag's number is unknown.
+        """
         host = None if frame == HOLE else self._sections.of_pfn(frame)
         if host is None or host.is_early or not host.has_mem_map:
             return False
@@ -48,14 +51,17 @@ class SelfHosting:
         except Fault as fault:
             self._memory.missing.record(fault, "struct pages of vmemmap frames")
             return False
-        return not page.is_poisoned and self._pages.has_flag(page, SELF_HOSTED)
+        return False if page.is_poisoned else self._pages.has_flag(page, SELF_HOSTED)
 
-    def count_frames(self, sections: Iterable[Section]) -> int:
-        """Distinct self-hosted vmemmap frames of these sections."""
+    def count_frames(self, sections: Iterable[Section]) -> int | None:
+        """Distinct self-hosted vmemmap frames of these sections; None if unknown."""
         geometry = self._pages.geometry
         found: set[int] = set()
         for section in sections:
-            if not self.is_self_hosted(section):
+            is_self_hosted = self.is_self_hosted(section)
+            if is_self_hosted is None:
+                return None
+            if not is_self_hosted:
                 continue
             first = self._pages.vmemmap_page(section.start_pfn)
             count = geometry.pages_per_section // geometry.struct_pages_per_page

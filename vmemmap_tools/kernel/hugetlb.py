@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..target.base import Fault, Target
+from .bare import types_are_known
 from .folio_scan import Folio, scan_folios
 from .memory import Memory, Record
 from .pages import Pages
@@ -66,6 +67,8 @@ class Hugetlb:
         self._vmemmap = vmemmap
         self._tail_frames = tail_frames
         self._folios: list[Folio] | None = None
+        self.pools_are_known = types_are_known(target)
+        """False where no types tell what an hstate or a flag is: then none is here."""
 
     @cached_property
     def hstates(self) -> list[Hstate]:
@@ -82,8 +85,10 @@ class Hugetlb:
             if name.startswith(HPG_PREFIX)
         }
 
-    def flag_names(self, folio: Folio) -> list[str]:
-        """Names of the HPG_* flags that are set, without the prefix."""
+    def flag_names(self, folio: Folio) -> list[str] | None:
+        """Names of the HPG_* flags that are set, without it; None if unknown."""
+        if not self.pools_are_known:
+            return None
         return [
             name for name, bit in self.flag_bits.items() if folio.private >> bit & 1
         ]
@@ -103,16 +108,23 @@ class Hugetlb:
         """Every hugetlb folio, by pfn; found anew, and not kept, unless they were."""
         if self._folios is not None:
             return self._folios
-        largest = self._pages.geometry.max_folio_order
-        orders = {h.order for h in self.hstates if h.total and h.order <= largest}
         return scan_folios(
             self._memory,
             self._pages,
             self._sections,
             self._vmemmap,
             self._tail_frames,
-            orders,
+            self._orders(),
         )
+
+    def _orders(self) -> set[int]:
+        """Orders of folios to look for: those of pools, or all that pools can have."""
+        g = self._pages.geometry
+        if not self.pools_are_known:
+            return set(range(g.arch.huge_page_order, g.max_folio_order + 1))
+        return {
+            h.order for h in self.hstates if h.total and h.order <= g.max_folio_order
+        }
 
     # Pools
 

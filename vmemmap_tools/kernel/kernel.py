@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import Any
 
 from ..target.base import Target
+from .bare import types_are_known
 from .counters import MemmapCounters, read_memmap_counters
-from .features import Feature, find_features
+from .features import Feature, features_without_types, find_features
 from .hosting import SelfHosting
 from .hugetlb import Hugetlb
 from .layout import find_geometry, find_page_table
 from .memory import Memory
-from .pages import Pages
+from .pages import UNKNOWN_ZONE, Pages
 from .pgmap import Pgmaps
 from .sections import Sections
 from .vmemmap import Vmemmap
@@ -45,11 +46,17 @@ class Kernel:
 
     @cached_property
     def features(self) -> list[Feature]:
+        if not self.types_are_known:
+            return features_without_types(self.target, self.pages.has_mask)
         return find_features(self.target)
 
     def has(self, feature: str) -> bool:
         """Whether a named Feature is present."""
         return any(f.present for f in self.features if f.name == feature)
+
+    def is_untold(self, feature: str) -> bool:
+        """Whether nothing tells if a named Feature is present."""
+        return any(f.present is None for f in self.features if f.name == feature)
 
     @cached_property
     def sections(self) -> Sections:
@@ -96,19 +103,55 @@ class Kernel:
 
     @cached_property
     def tail_frames(self) -> dict[int, tuple[int, int, int]]:
-        """{frame: (node, zone index, order)} of the zones' shared tail pages."""
+        """{frame: (node, zone index, order)} of the zones' shared tail pages.
+
+        Where zones are unknown: of those that the tails of hugetlb folios share.
+        """
+        if not self.zones.are_known:
+            return self._shared_tails()
         return {
             self.pages.pfn(tail.page_va): (zone.node, zone.index, tail.order)
             for zone in self.zones
             for tail in zone.tails
         }
 
+    def _shared_tails(self) -> dict[int, tuple[int, int, int]]:
+        """The frames behind the tails of folios, found without a name.
+
+        Tails that hold masks are the same in all folios of an order, and kernels that
+        write masks share them in the zone.
+        """
+        if not self.pages.has_mask:
+            return {}
+        hugetlb = Hugetlb(
+            self.target,
+            self.memory,
+            self.pages,
+            self.sections,
+            self.zones,
+            self.vmemmap,
+            frozenset(),
+        )
+        return {
+            folio.backing.tail_frame: (folio.node, folio.zone_index, folio.order)
+            for folio in hugetlb.for_each_folio()
+            if folio.backing.layout == "page1-shared"
+        }
+
+    @cached_property
+    def types_are_known(self) -> bool:
+        """False where VMCOREINFO is all that describes this kernel."""
+        return types_are_known(self.target)
+
     @cached_property
     def kept_pages(self) -> int:
         """Vmemmap pages that an optimised hugetlb folio keeps in this kernel."""
         return 2 if self.has("hvo-keeps-two-pages") else 1
 
-    def zone_name(self, index: int) -> str:
+    def zone_name(self, index: int) -> str | None:
+        """The name of a zone by its index, None for `UNKNOWN_ZONE`."""
+        if index == UNKNOWN_ZONE:
+            return None
         return self.zones.names.get(index, f"zone {index}")
 
     def describe(self) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..arch import ARCHITECTURES, Architecture
+from ..arch import ARCHITECTURES, Architecture, Fact
 from ..arch.pagetable import PageTable, PageTableFormat
 from ..target.base import Fault, Struct, Target, TargetError
+from .bare import find_mem_map_base, types_are_known
 
 __all__ = [
     "Geometry",
@@ -169,10 +170,15 @@ def _read_geometry(target: Target, arch: Architecture) -> Geometry:
             "(SYMBOL(swapper_pg_dir), NUMBER(phys_base)) nor symbols give it"
         )
     window = arch.vmemmap_window(target, levels.value)
+    if not types_are_known(target) and (window is None or window.is_assumed):
+        window = _window_of_sections(target, arch, levels.value)
     if window is None:
         raise LayoutError(
             "the vmemmap base is unknown: neither VMCOREINFO SYMBOL(vmemmap) nor the "
             "variable vmemmap_base could be read; is this the right vmlinux?"
+            if types_are_known(target)
+            else "the vmemmap base is unknown: VMCOREINFO has no SYMBOL(vmemmap), and "
+            "the sections that could be read agree on none; give a vmlinux with -s"
         )
     number = target.vmcoreinfo.get
     page_size = int(number("PAGESIZE", str(1 << table_format.page_shift)), 0)
@@ -205,6 +211,18 @@ def _read_geometry(target: Target, arch: Architecture) -> Geometry:
     )
 
 
+def _window_of_sections(
+    target: Target, arch: Architecture, levels: int
+) -> Fact[tuple[int, int]] | None:
+    """The window from what mem_section says of the vmemmap's base."""
+    found = find_mem_map_base(target, 1 << arch.table_format(target).shift(2))
+    if found is None:
+        return None
+    size = arch.vmemmap_bytes[levels]
+    window = found.address, found.address + size
+    return Fact(window, "mem_section: all sections agree on this base")
+
+
 def _check(geometry: Geometry) -> None:
     """Refuse numbers that no kernel has, before anything is sized by them."""
     bits, start = geometry.section_size_bits, geometry.vmemmap_window[0]
@@ -235,6 +253,8 @@ def _require_sparsemem_vmemmap(target: Target) -> None:
     has_vmemmap = (
         target.function("vmemmap_populate") is not None
         or "SYMBOL(vmemmap)" in target.vmcoreinfo
+        # Without types this is all that can be asked; the sections will tell.
+        or not types_are_known(target)
     )  # vmemmap_base tells nothing: x86-64 has it without a vmemmap as well
     if not has_vmemmap:
         raise UnsupportedKernel(
@@ -271,6 +291,8 @@ def find_section_flags(target: Target) -> SectionFlags:
             last,
             "enumerators SECTION_*_BIT",
         )
+    if not types_are_known(target):
+        return _flags_of_words(target)
     # They became an enum in 6.0. The macros before: bits 0 to 3 since 5.3, and bit 4
     # for mixed sections since 5.12 where ZONE_DEVICE is configured.
     has_device = bit("ZONE_DEVICE") is not None
@@ -283,4 +305,25 @@ def find_section_flags(target: Target) -> SectionFlags:
         None,
         5 if has_device else 4,
         "macros before the enum existed",
+    )
+
+
+def _flags_of_words(target: Target) -> SectionFlags:
+    """Flags without their enum: what the words show, and symbols of configurations.
+
+    Bits 0 to 3 have been the same since 5.3. Bit 4 is that of mixed sections where
+    ZONE_DEVICE is configured, which ``pgmap_array`` shows.
+    """
+    arch = ARCHITECTURES[target.arch]
+    found = find_mem_map_base(target, 1 << arch.table_format(target).shift(2))
+    has_device = target.symbol("pgmap_array") is not None
+    return SectionFlags(
+        0,
+        1,
+        2,
+        3,
+        4 if has_device else None,
+        5 if has_device else None,
+        found.last_bit if found is not None else 6,
+        "the words of mem_section: with so many, all sections agree on a base",
     )

@@ -9,22 +9,29 @@ read through the direct map would give other heads (masks, fake heads).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Callable
+from functools import cached_property
+from itertools import islice
 
 from ..target.base import Fault, Target
+from .bare import finds_pointers, types_are_known
 from .features import uses_compound_mask
+from .folio_layout import ORDER_IN_FLAGS, find_compound_layout
 from .layout import Geometry, LayoutError, require_struct
 from .memory import Memory
 from .vmemmap import HOLE, Vmemmap
 
-__all__ = ["Page", "Pages"]
+__all__ = ["UNKNOWN_ZONE", "Page", "Pages"]
 
 PAGES_OF_FOLIO_HEAD = 4
 """struct folio overlays this many struct pages at most."""
-ORDER_IN_FLAGS = "folio._flags_1"
 MASK_64 = (1 << 64) - 1
 MAX_NODES = 1 << 16
+UNKNOWN_ZONE = -1
+"""In the place of a zone's index, where types do not tell it."""
+MAX_SAMPLED_SLOTS = 1 << 8
+SAMPLES_OF_A_SLOT = 16
 
 
 @dataclass(frozen=True)
@@ -51,19 +58,6 @@ class Page:
         return self.flags == MASK_64
 
 
-@dataclass(frozen=True)
-class CompoundLayout:
-    """Where a folio keeps its order, and how a hugetlb folio is told.
-
-    Both read the bytes of a head's first struct pages.
-    """
-
-    order_of: Callable[[bytes], int]
-    order_source: str
-    is_hugetlb: Callable[[bytes], bool]
-    hugetlb_source: str
-
-
 class Pages:
     """Struct pages by pfn."""
 
@@ -84,7 +78,7 @@ class Pages:
             raise LayoutError("struct page has neither compound_info nor compound_head")
         self.struct = page
         self.compound_member = word
-        self.has_mask = uses_compound_mask(target)
+        self.types_are_known = types_are_known(target)
         self.flags_offset = page.offset("flags")
         self.compound_word_offset = page.offset(word)
         self._refcount_at = page.offset("_refcount")
@@ -98,10 +92,36 @@ class Pages:
         self.nodes_width = find_nodes_width(target)
         self.zones_width = find_zones_width(target)
         self._node_shift = 64 - self.nodes_width
-        self._zone_shift = self._node_shift - self.zones_width
+        self._zone_shift = self._node_shift - (self.zones_width or 0)
         self._flag_names: dict[int, str] | None = None
         self.base_va = vmemmap.start_va
         """Address of pfn 0's struct page; the Kernel corrects it from the sections."""
+
+    @cached_property
+    def has_mask(self) -> bool:
+        """Whether tails hold a mask instead of the head's address."""
+        if self.types_are_known:
+            return uses_compound_mask(self._target)
+        power_of_two = self.geometry.struct_page_size_is_power_of_two
+        if self.compound_member != "compound_info" or not power_of_two:
+            return False
+        return not finds_pointers(
+            self._samples,
+            self.compound_word_offset,
+            self.size,
+            self.geometry.vmemmap_window,
+            self.byteorder,
+        )
+
+    def _samples(self) -> Iterator[bytes]:
+        """Struct pages of some vmemmap pages, where there may be tails."""
+        page_size, per_slot = self.geometry.page_size, self._vmemmap.pages_per_slot
+        for first, _ in islice(self._vmemmap.slots(), MAX_SAMPLED_SLOTS):
+            for number in range(first, first + per_slot, per_slot // SAMPLES_OF_A_SLOT):
+                frame = self._vmemmap.frame(number)
+                if frame != HOLE:
+                    with suppress(Fault):
+                        yield self._memory.read_physical(frame * page_size, page_size)
 
     # Addresses
 
@@ -192,6 +212,9 @@ class Pages:
         return flags >> self._node_shift if self.nodes_width else 0
 
     def zone_index_of(self, flags: int) -> int:
+        """`UNKNOWN_ZONE` where the width of the field is unknown."""
+        if self.zones_width is None:
+            return UNKNOWN_ZONE
         return flags >> self._zone_shift & (1 << self.zones_width) - 1
 
     @property
@@ -207,12 +230,14 @@ class Pages:
         """``page->private``; of a hugetlb head its HPG_* flags."""
         return self._u64(data, self.private_offset)
 
-    def flag_names(self, page: Page) -> list[str]:
-        """Names of the PG_* flags that are set, by bit number.
+    def flag_names(self, page: Page) -> list[str] | None:
+        """Names of the PG_* flags that are set, by bit number; None if unknown.
 
         Without the order that a folio keeps in the flags of its second page (6.6+),
         and in what looks like a second page through an alias of the first vmemmap page.
         """
+        if not self.types_are_known:
+            return None
         if self._flag_names is None:
             self._flag_names = {}
             for name, bit in self._target.enumerators("pageflags").items():
@@ -234,10 +259,12 @@ class Pages:
         """``__NR_PAGEFLAGS``"""
         return self._target.enumerator("__NR_PAGEFLAGS") or 0
 
-    def has_flag(self, page: Page, name: str) -> bool:
-        """Whether a PG_* flag is set; False for one this kernel lacks."""
+    def has_flag(self, page: Page, name: str) -> bool | None:
+        """Whether a PG_* flag is set, None if unknown; False for one it lacks."""
         bit = self._target.enumerator(name)
-        return bit is not None and bool(page.flags >> bit & 1)
+        if bit is None:
+            return False if self.types_are_known else None
+        return bool(page.flags >> bit & 1)
 
     def type_name(self, page: Page) -> str | None:
         """The page type ("buddy", "hugetlb", ...), in kernels with enum pagetype."""
@@ -306,81 +333,9 @@ def _node_counts(target: Target) -> Iterator[int | None]:
         yield hstate["nr_huge_pages_node"].length
 
 
-def find_zones_width(target: Target) -> int:
-    """``ZONES_WIDTH``: bits that number ``__MAX_NR_ZONES`` zones."""
+def find_zones_width(target: Target) -> int | None:
+    """``ZONES_WIDTH``: bits that number ``__MAX_NR_ZONES`` zones; None if unknown."""
+    if not types_are_known(target):
+        return None
     count = target.enumerator("__MAX_NR_ZONES") or 1
     return (count - 1).bit_length()
-
-
-def find_compound_layout(target: Target, geometry: Geometry) -> CompoundLayout:
-    """Order and hugetlb test, newest form first. Raises `LayoutError`."""
-    order_at, order_source = _order_location(target, geometry)
-    is_hugetlb, hugetlb_source = _hugetlb_test(target, geometry)
-    return CompoundLayout(
-        lambda data: data[order_at], order_source, is_hugetlb, hugetlb_source
-    )
-
-
-def _order_location(target: Target, geometry: Geometry) -> tuple[int, str]:
-    page, folio = target.struct("page"), target.struct("folio")
-    if folio is not None and "_folio_order" in folio:
-        return folio.offset("_folio_order"), "folio._folio_order"
-    if page is not None and "compound_order" in page:
-        at = geometry.struct_page_size + page.offset("compound_order")
-        return at, "page[1].compound_order"
-    if folio is not None and "_flags_1" in folio:
-        at = folio.offset("_flags_1")
-        # The low byte of the word (ebcab4e3b3a0, in 6.6).
-        return at if target.byteorder == "little" else at + 7, ORDER_IN_FLAGS
-    raise LayoutError(
-        "no member tells the order of a folio (folio._flags_1, folio._folio_order, "
-        "page.compound_order)"
-    )
-
-
-def _hugetlb_test(
-    target: Target, geometry: Geometry
-) -> tuple[Callable[[bytes], bool], str]:
-    page, folio = target.struct("page"), target.struct("folio")
-    assert page is not None
-    size, order = geometry.struct_page_size, target.byteorder
-    type_at = page.offset("_mapcount")
-
-    def page_type(data: bytes) -> int:
-        return int.from_bytes(data[type_at : type_at + 4], order)
-
-    pgty = target.enumerator("PGTY_hugetlb")
-    if pgty is not None:
-        top_byte = type_at + 3 if order == "little" else type_at
-        return lambda data: data[top_byte] == pgty, "enumerator PGTY_hugetlb"
-    text = target.vmcoreinfo.get("NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)")
-    if text is not None:
-        # 6.9 to 6.11: a type is a cleared bit in a word that else has its top bits set.
-        cleared = ~int(text, 0) & 0xFFFFFFFF
-        return (
-            lambda data: page_type(data) & (0xF0000000 | cleared) == 0xF0000000,
-            "VMCOREINFO NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)",
-        )
-    flag = target.enumerators("pageflags").get("PG_hugetlb")
-    if flag is not None and folio is not None and "_flags_1" in folio:
-        flags_at = folio.offset("_flags_1")
-        return (
-            lambda data: bool(
-                int.from_bytes(data[flags_at : flags_at + 8], order) >> flag & 1
-            ),
-            "PG_hugetlb of folio._flags_1",
-        )
-    dtor = target.enumerator("HUGETLB_PAGE_DTOR")
-    if dtor is not None:
-        if folio is not None and "_folio_dtor" in folio:
-            at, source = folio.offset("_folio_dtor"), "folio._folio_dtor"
-        elif "compound_dtor" in page:
-            at, source = size + page.offset("compound_dtor"), "page[1].compound_dtor"
-        else:
-            return _no_hugetlb, "no member compound_dtor"
-        return lambda data: data[at] == dtor, source
-    return _no_hugetlb, "this kernel has no hugetlb pages"
-
-
-def _no_hugetlb(data: bytes) -> bool:
-    return False

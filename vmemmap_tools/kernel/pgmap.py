@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ..target.base import Fault, Target
 from . import xarray
+from .bare import types_are_known
 from .layout import Geometry
 from .memory import Memory, Record
 
@@ -64,6 +65,8 @@ class Pgmaps:
         self._taken: list[tuple[int, int]] = []
         self._struct = target.struct("dev_pagemap")
         self._range = target.struct("range")
+        self.are_known = self._struct is not None or types_are_known(target)
+        """False where no types tell what a dev_pagemap is: then none is here."""
         self._all = list(self._read())
 
     def __iter__(self) -> Iterator[Pgmap]:

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from ..target.base import Fault, Target
 from . import xarray
+from .bare import types_are_known
 from .features import section_zone_member
 from .layout import Geometry, SectionFlags, find_section_flags, require_struct
 from .memory import Memory, Record
@@ -179,8 +180,11 @@ class Sections:
         g = self.geometry
         return max(1, g.pages_per_section // g.pages_per_subsection)
 
-    def pfn_is_valid(self, pfn: int) -> bool:
-        """``pfn_valid``: early sections whole, others by subsection. Raises `Fault`."""
+    def pfn_is_valid(self, pfn: int) -> bool | None:
+        """``pfn_valid``: early sections whole, others by subsection. Raises `Fault`.
+
+        None where the map of subsections is unknown.
+        """
         section = self.of_pfn(pfn)
         if section is None or not section.has_mem_map:
             return False
@@ -188,7 +192,7 @@ class Sections:
             return True
         bits = self.subsection_map(section)
         if bits is None:
-            return True
+            return True if types_are_known(self._target) else None
         g = self.geometry
         return bool(bits >> pfn % g.pages_per_section // g.pages_per_subsection & 1)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..target.base import Fault, Target
+from .bare import types_are_known
 from .layout import Geometry, require_struct
 from .memory import Memory, Record
 
@@ -57,9 +58,15 @@ class Zones:
         self._target = target
         self._memory = memory
         self._geometry = geometry
-        self._pgdat = require_struct(target, "pglist_data", "node_zones")
-        self._zone = require_struct(target, "zone", "zone_start_pfn", "spanned_pages")
-        self._zones = list(self._read())
+        self.are_known = types_are_known(target)
+        """False where no types tell what a zone is: then none is here."""
+        self._zones: list[Zone] = []
+        if self.are_known:
+            self._pgdat = require_struct(target, "pglist_data", "node_zones")
+            self._zone = require_struct(
+                target, "zone", "zone_start_pfn", "spanned_pages"
+            )
+            self._zones = list(self._read())
         self._by_va = {z.va: z for z in self._zones}
         self._by_index = {(z.node, z.index): z for z in self._zones}
 

@@ -24,7 +24,6 @@ __all__ = ["KallsymsFile", "KallsymsTables", "read_kallsyms"]
 TABLES = ("names", "num_syms", "token_table", "token_index", "offsets")
 TOKENS = 256
 MAX_SYMBOLS = 1 << 22
-MAX_TOKEN_TABLE = 1 << 16
 MAX_FILE = 1 << 28
 MAX_EXPANDED = 1 << 28
 BYTES_A_NAME = 64
@@ -98,7 +97,9 @@ class KallsymsTables:
             count = self._integer("num_syms", 4)
             if not 0 < count <= MAX_SYMBOLS:
                 raise TargetError(f"damaged kallsyms: {count} symbols")
-            self._names = _expand(self._name_bytes(count), count, self._tokens())
+            self._names = _expand(
+                self._up_to_next("names", count * BYTES_A_NAME), count, self._tokens()
+            )
             self._offsets = self._read_offsets(count)
         except Fault as fault:
             raise TargetError(f"kallsyms cannot be read: {fault}") from None
@@ -151,9 +152,7 @@ class KallsymsTables:
 
     def _tokens(self) -> list[bytes]:
         index = self._array("H", self._table("token_index"), TOKENS)
-        start = self._table("token_table")
-        size = min(max(index) + BYTES_A_NAME, MAX_TOKEN_TABLE)
-        table = self._memory.read(start, size)
+        table = self._up_to_next("token_table", max(index) + BYTES_A_NAME)
         tokens = []
         for at in index:
             end = table.find(b"\0", at)
@@ -162,11 +161,11 @@ class KallsymsTables:
             tokens.append(table[at:end])
         return tokens
 
-    def _name_bytes(self, count: int) -> bytes:
-        """The compressed names; they end where the next table begins, or before."""
-        start = self._table("names")
-        others = [self._table(name) for name in TABLES]
-        size = min([a - start for a in others if a > start] + [count * BYTES_A_NAME])
+    def _up_to_next(self, name: str, limit: int) -> bytes:
+        """The bytes of a table, which ends where the next one begins, or before."""
+        start = self._table(name)
+        others = [self._table(other) for other in TABLES]
+        size = min([a - start for a in others if a > start] + [limit])
         return self._memory.read(start, size)
 
     def _read_offsets(self, count: int) -> array[int]:

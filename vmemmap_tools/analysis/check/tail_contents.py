@@ -50,7 +50,7 @@ def template(context: Context, zone: Zone, order: int) -> list[Member]:
     flags_mask, flags = pages.head_bit, 0
     if context.flags_trusted:
         node_shift = 64 - pages.nodes_width
-        zone_shift = node_shift - pages.zones_width
+        zone_shift = node_shift - (pages.zones_width or 0)
         flags_mask |= (1 << 64) - (1 << zone_shift)
         flags |= (zone.node << node_shift | zone.index << zone_shift) & (1 << 64) - 1
     wanted = [

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A modelled machine read by types of three origins: DWARF, BTF, VMCOREINFO."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.kallsyms import Tables, encode
+from vmemmap_tools.commands import VerbGroup
+from vmemmap_tools.commands.session import Session
+from vmemmap_tools.formats.btf_write import closure
+from vmemmap_tools.formats.btf_write import encode as encode_btf
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.model.machine import Machine
+from vmemmap_tools.target.base import TypeSource
+from vmemmap_tools.target.drgn import DrgnMemory, DrgnTarget
+from vmemmap_tools.target.drgn_open import open_dump
+from vmemmap_tools.target.providers import compose
+from vmemmap_tools.target.vmcoreinfo import VmcoreInfo
+
+__all__ = ["Described", "answer"]
+
+BTF_AT, KALLSYMS_AT = 0xFFFFFFFF94000000, 0xFFFFFFFF98000000
+
+
+class MemoryWithTables(DrgnMemory):
+    """A dump that has BTF and kallsyms besides what it holds."""
+
+    def __init__(self, base: DrgnMemory, tables: Tables):
+        super().__init__(base.prog, base.segments)
+        self._tables = tables
+        note = {**base.vmcoreinfo, **tables.keys}
+        text = "".join(f"{key}={value}\n" for key, value in note.items())
+        self.vmcoreinfo = VmcoreInfo(text)
+
+    def read(self, address: int, size: int) -> bytes:
+        found = self._tables.read(address, size)
+        return super().read(address, size) if found is None else found
+
+
+class Described:
+    """One machine's dump, and the descriptions that a kernel carries of itself."""
+
+    def __init__(self, machine: Machine):
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name)
+        machine.write(path)
+        target = open_dump(str(path / "vmcore"), [str(path / "vmlinux")])
+        assert isinstance(target, DrgnTarget)
+        self.known = target
+        image = machine.image()
+        types = image.types
+        self.btf = encode_btf(closure(types.__getitem__, sorted(types.records)))
+        symbols = [
+            ("d" if symbol.static else "D", name, symbol.address + image.kaslr_offset)
+            for name, symbol in sorted(image.symbols.items())
+        ]
+        stop = BTF_AT + len(self.btf)
+        symbols += [("R", "__start_BTF", BTF_AT), ("R", "__stop_BTF", stop)]
+        self.tables = encode(symbols, KALLSYMS_AT)
+        self.tables.pieces[BTF_AT] = self.btf
+
+    def kernel(self, types: TypeSource = "dwarf", has_kallsyms: bool = True) -> Kernel:
+        """The machine by types of this origin."""
+        if types == "dwarf":
+            return Kernel(self.known)
+        memory: DrgnMemory = self.known
+        if has_kallsyms:
+            memory = MemoryWithTables(self.known, self.tables)
+        return Kernel(compose(memory, types=types))
+
+
+def answer(kernel: Kernel, *words: str) -> dict[str, Any]:
+    """The JSON of a verb."""
+    out = io.StringIO()
+    session = Session(lambda: kernel, format="json", stream=out)
+    group = VerbGroup("vmemmap")
+    with group.make_context("vmemmap", list(words), obj=session) as context:
+        group.invoke(context)
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
