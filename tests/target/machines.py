@@ -47,11 +47,12 @@ class Described:
 
     def __init__(self, machine: Machine):
         self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name)
+        self.path = path = Path(self._folder.name)
         machine.write(path)
         target = open_dump(str(path / "vmcore"), [str(path / "vmlinux")])
         assert isinstance(target, DrgnTarget)
         self.known = target
+        self.memory = DrgnMemory(target.prog, target.segments)
         image = machine.image()
         types = image.types
         self.btf = encode_btf(closure(types.__getitem__, sorted(types.records)))
@@ -68,9 +69,9 @@ class Described:
         """The machine by types of this origin."""
         if types == "dwarf":
             return Kernel(self.known)
-        memory: DrgnMemory = self.known
+        memory = self.memory
         if has_kallsyms:
-            memory = MemoryWithTables(self.known, self.tables)
+            memory = MemoryWithTables(self.memory, self.tables)
         return Kernel(compose(memory, types=types))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..kernel.kernel import Kernel
 from ..target.base import Evidence
 
-__all__ = ["facts", "lost", "lost_fields"]
+__all__ = ["facts", "lost", "lost_fields", "warning"]
 
 PRESENT = {True: "yes", False: "no", None: "unknown"}
 
@@ -187,3 +187,12 @@ def lost_fields(kernel: Kernel) -> dict[str, list[str]]:
 
 def _knows_variables(kernel: Kernel) -> bool:
     return kernel.target.symbol("sections_per_block") is not None
+
+
+def warning(kernel: Kernel) -> list[str]:
+    """A sentence for answers that would say more if types were known."""
+    if kernel.types_are_known:
+        return []
+    return [
+        "types are unknown but for VMCOREINFO: 'vmemmap info' says what is not answered"
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..analysis.hvo import OPTIMISED_FLAG, PoolNode, pools_by_node
+from ..analysis.info import warning
 from ..kernel.hugetlb import Folio
 from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
@@ -158,6 +159,7 @@ def command(
             totals=lambda: _totals(kernel),
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
+            notes=lambda: warning(kernel),
             empty="no hugetlb folio matches" if folios else "no hugetlb pool",
         )
     )

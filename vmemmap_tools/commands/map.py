@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..analysis.info import warning
 from ..analysis.runs import Run, Runs
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
@@ -145,6 +146,7 @@ def command(
             rows=_leaves(kernel, span) if leaves else runs(),
             columns=LEAF_COLUMNS if leaves else COLUMNS,
             missing=kernel.missing.as_dict,
+            notes=lambda: warning(kernel),
             empty="nothing there is backed that way",
         )
     )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..analysis.explain import explain_page, resolve
+from ..analysis.info import warning
 from ..render import Column, Report
 from .options import TargetWord, target_word
 from .session import Session
@@ -67,6 +68,7 @@ def command(session: Session, targets: tuple[TargetWord, ...]) -> None:
             rows=rows(),
             columns=COLUMNS,
             missing=kernel.missing.as_dict,
+            notes=lambda: warning(kernel),
             records=True,
         )
     )

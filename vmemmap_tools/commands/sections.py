@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..analysis.info import warning
 from ..analysis.sections import SectionRow, describe_sections
 from ..render import Column, Report
 from .options import node_option, number_range, order_option, pfn_option, zone_option
@@ -91,6 +92,7 @@ def command(
             columns=COLUMNS,
             totals=lambda: {"sections": count},
             missing=kernel.missing.as_dict,
+            notes=lambda: warning(kernel),
             empty="no section matches",
         )
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from ..analysis.info import warning
 from ..analysis.summary import Summary
 from ..render import Column, Report
 from .options import node_option, order_option, zone_option
@@ -86,6 +87,7 @@ def command(
             totals=summary.totals,
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
+            notes=lambda: warning(kernel),
             empty="no hugetlb folios and no device DAX compounds",
         )
     )

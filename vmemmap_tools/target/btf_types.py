@@ -92,8 +92,8 @@ class BtfTypes:
             tag, _, member = name.partition(".")
             expected = found = None
             if kind == "SIZE":
-                struct, expected = self.struct(name), self._vmcoreinfo.size(name)
-                found = struct.size if struct else None
+                type_id, expected = self._aggregate(name), self._vmcoreinfo.size(name)
+                found = self.btf[type_id].size if type_id is not None else None
             elif kind == "OFFSET" and tag in ("page", "mem_section", "zone"):
                 struct, expected = self.struct(tag), self._vmcoreinfo.offset(name)
                 found = (
@@ -168,6 +168,10 @@ class BtfTypes:
         return [Evidence("types", "BTF", self.source)]
 
     # How it is found
+
+    @_refuses_damage
+    def _aggregate(self, name: str) -> int | None:
+        return self._find(name, *_AGGREGATES)
 
     def _find(self, name: str, *kinds: Kind) -> int | None:
         """The complete type with this tag, or behind the typedef of this name."""

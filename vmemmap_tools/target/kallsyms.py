@@ -25,7 +25,6 @@ TABLES = ("names", "num_syms", "token_table", "token_index", "offsets")
 TOKENS = 256
 MAX_SYMBOLS = 1 << 22
 MAX_FILE = 1 << 28
-MAX_EXPANDED = 1 << 28
 BYTES_A_NAME = 64
 """More than a compressed name takes on average; bounds what is read."""
 WITNESSES = 4
@@ -97,9 +96,8 @@ class KallsymsTables:
             count = self._integer("num_syms", 4)
             if not 0 < count <= MAX_SYMBOLS:
                 raise TargetError(f"damaged kallsyms: {count} symbols")
-            self._names = _expand(
-                self._up_to_next("names", count * BYTES_A_NAME), count, self._tokens()
-            )
+            packed = self._up_to_next("names", count * BYTES_A_NAME)
+            self._names = _Names(packed, count, self._tokens())
             self._offsets = self._read_offsets(count)
         except Fault as fault:
             raise TargetError(f"kallsyms cannot be read: {fault}") from None
@@ -112,19 +110,7 @@ class KallsymsTables:
 
     def symbol(self, name: str) -> int | None:
         """Address of a symbol; None also where namesakes leave it open."""
-        return _only((letter, self._address(i)) for letter, i in self._find(name))
-
-    def _find(self, name: str) -> Iterator[tuple[int, int]]:
-        """(type letter, number) of the symbols of this name."""
-        names, needle = self._names, name.encode() + b"\n"
-        end = names.find(needle)
-        number = counted = 0
-        while end >= 0:
-            if names[end - 2 : end - 1] == b"\n":
-                number += names.count(b"\n", counted, end - 1)
-                counted = end - 1
-                yield names[end - 1], number - 1
-            end = names.find(needle, end + 1)
+        return _only((letter, self._address(i)) for letter, i in self._names.find(name))
 
     def evidence(self) -> list[Evidence]:
         return [
@@ -194,7 +180,7 @@ class KallsymsTables:
             name = key[7:-1]
             if not key.startswith("SYMBOL(") or name in NOT_ADDRESSES:
                 continue
-            numbers = [number for _, number in self._find(name)]
+            numbers = [number for _, number in self._names.find(name)]
             address = self._info.symbol(name)
             if numbers and address is not None:
                 yield numbers, address
@@ -227,33 +213,65 @@ class KallsymsTables:
         )
 
 
-def _expand(data: bytes, count: int, tokens: list[bytes]) -> bytes:
-    """All names, each as a line of type letter and name. Raises `TargetError`.
+class _Names:
+    """Compressed names, indexed by their first and last byte: most are never expanded.
 
-    The first line is empty, so that every name stands between two line ends.
+    Raises `TargetError` when they do not end where they should.
     """
-    size = sum(data.count(byte) * len(token) for byte, token in enumerate(tokens))
-    if size > MAX_EXPANDED:
-        raise TargetError(f"damaged kallsyms: {size} bytes of names")
-    parts = list(map(tokens.__getitem__, data))
-    position = 0
-    try:
-        for _ in range(count):
-            length = data[position]
-            parts[position] = b"\n"
-            if length & 0x80:
-                # Two bytes, the low seven bits first (since 6.1).
-                position += 1
-                length = length & 0x7F | data[position] << 7
-                parts[position] = b""
-            if not length:
-                raise TargetError("damaged kallsyms: a name without letters")
-            position += 1 + length
-        if position > len(data):
-            raise IndexError
-    except IndexError:
-        raise TargetError("damaged kallsyms: the names end too early") from None
-    return b"".join([*parts[:position], b"\n"])
+
+    def __init__(self, data: bytes, count: int, tokens: list[bytes]):
+        self._data = data
+        self._tokens = tokens
+        self._places: dict[int, list[tuple[int, int, int]]] = {}
+        places, start = self._places, 0
+        try:
+            for number in range(count):
+                length = data[start]
+                start += 1
+                if length & 0x80:
+                    # Two bytes, the low seven bits first (since 6.1).
+                    length = length & 0x7F | data[start] << 7
+                    start += 1
+                end = start + length
+                place = number, start, end
+                key = data[start] << 8 | data[end - 1]
+                if key in places:
+                    places[key].append(place)
+                else:
+                    places[key] = [place]
+                if not length:
+                    raise TargetError("damaged kallsyms: a name without letters")
+                start = end
+        except IndexError:
+            raise TargetError("damaged kallsyms: the names end too early") from None
+
+    def find(self, name: str) -> Iterator[tuple[int, int]]:
+        """(type letter, number) of the symbols of this name, by number."""
+        wanted, tokens = name.encode(), self._tokens
+        # The first byte stands for the type letter, and maybe more.
+        firsts = [i for i, t in enumerate(tokens) if t and wanted.startswith(t[1:])]
+        lasts = [
+            i for i, t in enumerate(tokens) if t and wanted.endswith(t[-len(wanted) :])
+        ]
+        found = []
+        for first in firsts:
+            for last in lasts:
+                for number, start, end in self._places.get(first << 8 | last, ()):
+                    if self._is(wanted, start, end):
+                        found.append((tokens[first][0], number))
+        return iter(sorted(found, key=lambda item: item[1]))
+
+    def _is(self, wanted: bytes, start: int, end: int) -> bool:
+        """Whether a compressed name is this one, its type letter aside."""
+        at = -1
+        for byte in self._data[start:end]:
+            token = self._tokens[byte]
+            if at < 0:
+                token, at = token[1:], 0
+            if not wanted.startswith(token, at):
+                return False
+            at += len(token)
+        return at == len(wanted)
 
 
 def _only(found: Iterator[tuple[int, int]]) -> int | None:
