@@ -133,7 +133,8 @@ def test_a_dump_without_vmcoreinfo(run: Run, compare: Compare, scratch: Path) ->
 
 
 def test_no_vmlinux(run: Run, compare: Compare, form: str) -> None:
-    ended = vmemmap("-c", {"elf": run.elf, "kdump": run.kdump}[form])
+    path = {"elf": run.elf, "kdump": run.kdump}[form]
+    ended = vmemmap("-c", path, "--types", "dwarf")
     package = f"linux-image-{run.release}-dbg"
     refuses(compare, "no vmlinux", ended, run.release, "-s", package)
 
