@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from vmemmap_tools import __version__
-from vmemmap_tools.cli import main, progress, vmemmap
+from vmemmap_tools.cli import main, vmemmap
 from vmemmap_tools.cli import open as opening
-from vmemmap_tools.commands import VERBS
+from vmemmap_tools.commands import VERBS, progress
 from vmemmap_tools.target.base import Fault, TargetError
 
 from .verbs import FAKE_VERBS

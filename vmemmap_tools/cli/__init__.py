@@ -20,11 +20,11 @@ import click
 
 from .. import __version__
 from ..commands import VERBS, VerbGroup
+from ..commands.progress import terminal_progress
 from ..commands.session import Session
 from ..render.text import escape
 from ..target.base import TYPE_SOURCES, Fault, TargetError
 from .open import Opening, lazily
-from .progress import terminal_progress
 
 __all__ = ["CommandLine", "main", "vmemmap"]
 

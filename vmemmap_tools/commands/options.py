@@ -160,7 +160,8 @@ def _value(text: str) -> int | None:
     session = context.find_object(Session) if context else None
     if session is None or session.evaluate is None:
         return None
-    return session.evaluate(text) & ((1 << _ADDRESS_BITS) - 1)
+    value = session.evaluate(text)
+    return None if value is None else value & ((1 << _ADDRESS_BITS) - 1)
 
 
 def choose_format(

@@ -72,15 +72,15 @@ class Session:
     ``open_kernel`` opens on the first call and returns the same Kernel afterwards: a
     verb calls it in its body, so that ``VERB --help`` opens nothing. ``progress`` takes
     a label and the number of units, None when unknown. Without a ``stream`` the answer
-    goes to standard output as it then is. ``evaluate`` turns a word into
-    a number where the door has expressions (gdb).
+    goes to standard output as it then is. ``evaluate`` turns a word into a number where
+    the door has expressions (gdb) or variables (drgn), None for what is none of these.
     """
 
     open_kernel: Callable[[], Kernel] = _no_kernel
     format: str = FORMATS[0]
     stream: TextIO | None = None
     progress: Callable[[str, int | None], Progress] = NoProgress
-    evaluate: Callable[[str], int] | None = None
+    evaluate: Callable[[str], int | None] | None = None
 
     def emit(self, report: Report) -> None:
         """Write a report in the chosen format. Reading errors of lazy rows pass."""

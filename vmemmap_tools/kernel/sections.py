@@ -39,6 +39,8 @@ class Section:
     zone_word: int | None
     flags: SectionFlags
     page_ext_va: int = 0
+    va: int = 0
+    """Address of the entry itself."""
 
     def _has(self, bit: int | None) -> bool:
         return bit is not None and bool(self.word >> bit & 1)
@@ -141,6 +143,14 @@ class Sections:
     def of_pfn(self, pfn: int) -> Section | None:
         """``__pfn_to_section``"""
         return self.get(pfn // self.geometry.pages_per_section)
+
+    def at(self, va: int) -> Section | None:
+        """The used section whose struct mem_section lies at this address."""
+        return self._by_va.get(va)
+
+    @cached_property
+    def _by_va(self) -> dict[int, Section]:
+        return {section.va: section for section in self}
 
     def between(self, start_pfn: int, end_pfn: int) -> Iterator[Section]:
         """The used sections that a range of pfns touches, in order."""
@@ -250,11 +260,11 @@ class Sections:
             for slot in range(per_root):
                 entry = data[slot * size : (slot + 1) * size]
                 if any(entry):
-                    section = self._decode(first + slot, entry)
+                    section = self._decode(first + slot, entry, va + slot * size)
                     if section.word:
                         yield section
 
-    def _decode(self, nr: int, data: bytes) -> Section:
+    def _decode(self, nr: int, data: bytes, va: int) -> Section:
         entry = Record(self.struct, 0, data, self._target.byteorder)
         return Section(
             nr=nr,
@@ -265,6 +275,7 @@ class Sections:
             zone_word=entry[self.zone_member] if self.zone_member else None,
             flags=self.flags,
             page_ext_va=entry.get("page_ext") or 0,
+            va=va,
         )
 
     @property

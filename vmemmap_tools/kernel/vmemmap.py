@@ -290,20 +290,30 @@ class Vmemmap:
                 yield position, min(end - position, left)
                 position += left
 
-    def slots(self) -> Iterator[tuple[int, bool]]:
-        """(first vmemmap page, is huge) of every mapped slot, by address."""
+    def slots(
+        self, first: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, bool]]:
+        """(first vmemmap page, is huge) of every mapped slot, by address.
+
+        Only those that the vmemmap pages ``first <= number < end`` touch.
+        """
+        per_slot = self._per_slot
+        last = None if end is None else (end - 1) // per_slot
         for slot in sorted([*self._tables, *self._huge]):
-            yield slot * self._per_slot, slot in self._huge
+            if slot >= first // per_slot and (last is None or slot <= last):
+                yield slot * per_slot, slot in self._huge
 
     @property
     def pages_per_slot(self) -> int:
         """Vmemmap pages that one last-level table, or one huge leaf, maps."""
         return self._per_slot
 
-    def leaves(self) -> Iterator[Leaf]:
-        """Every leaf, by address."""
+    def leaves(
+        self, first_page: int = 0, end_page: int | None = None
+    ) -> Iterator[Leaf]:
+        """Every leaf, by address; only in the slots that a range of pages touches."""
         fmt, shift = self._format, self._page_shift
-        for first, is_huge in self.slots():
+        for first, is_huge in self.slots(first_page, end_page):
             slot_va = self.page_va(first)
             if is_huge:
                 entry = self._huge[first // self._per_slot]

@@ -31,13 +31,20 @@ from .drgn_debug_info import load_debug_info, note_text, reason
 from .providers import compose
 from .vmcoreinfo import VmcoreInfo
 
-__all__ = ["open_dump", "open_live", "open_qemu"]
+__all__ = [
+    "check_memory",
+    "inspect_dump",
+    "open_dump",
+    "open_live",
+    "open_program",
+    "open_qemu",
+]
 
 KCORE = "/proc/kcore"
 
 # drgn warns through logging, by default on standard error. What matters of it is said
 # by the errors here; whoever wants the rest gives that logger a handler.
-logging.getLogger("drgn").addHandler(logging.NullHandler())
+_SILENT = logging.NullHandler()
 
 NO_VMCOREINFO = (
     "{path} has no VMCOREINFO note: give its text with --vmcoreinfo FILE "
@@ -51,7 +58,7 @@ EMPTY_UTSNAME = (
 
 
 @dataclass(frozen=True)
-class _DumpFile:
+class DumpFile:
     """What a dump's own headers say before any library opens it."""
 
     kind: str
@@ -72,19 +79,20 @@ def open_dump(
     places and BTF in the dump itself. ``types`` forces one source. Raises
     `TargetError`.
     """
-    dump = _inspect(core)
+    _silence_drgn()
+    dump = inspect_dump(core)
     if not dump.has_vmcoreinfo and vmcoreinfo is None:
         raise TargetError(NO_VMCOREINFO.format(path=core))
-    prog = _open_program(core, vmcoreinfo)
+    prog = open_program(core, vmcoreinfo)
     info = VmcoreInfo(vmcoreinfo or note_text(prog))
     release = info.get("OSRELEASE", "unknown")
     patched = None if dump.kind == "elf" else info.with_patch_level()
     if patched is not None:
-        prog = _open_program(core, patched)
+        prog = open_program(core, patched)
     source = f"{core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
     memory = DrgnMemory(prog, dump.segments, source)
     target = _with_types(memory, symbols, types, release)
-    _check_memory(target, core)
+    check_memory(target, core)
     return target
 
 
@@ -100,6 +108,7 @@ def open_live(
         raise TargetError(
             f"{KCORE} cannot be read: run as root, or name a dump with -c"
         )
+    _silence_drgn()
     prog = drgn.Program()
     try:
         prog.set_kernel()
@@ -121,6 +130,7 @@ def open_qemu(
     types: TypeSource = "auto",
 ) -> DrgnTarget | ComposedTarget:
     """A Target for a running guest through QEMU's QMP socket. Raises `TargetError`."""
+    _silence_drgn()
     prog = drgn.Program()
     if not hasattr(prog, "set_qemu_qmp"):
         raise TargetError(
@@ -136,6 +146,10 @@ def open_qemu(
         raise TargetError(NO_VMCOREINFO.format(path=socket))
     memory = DrgnMemory(prog, source=f"QEMU guest at {socket}")
     return _with_types(memory, symbols, types)
+
+
+def _silence_drgn() -> None:
+    logging.getLogger("drgn").addHandler(_SILENT)
 
 
 def _with_types(
@@ -160,7 +174,7 @@ def _with_types(
     return compose(memory, files, types, release, root, refusal)
 
 
-def _inspect(path: str) -> _DumpFile:
+def inspect_dump(path: str) -> DumpFile:
     """Look at a dump's headers. Raises `TargetError` for what cannot be used."""
     try:
         mode = os.stat(path).st_mode
@@ -173,13 +187,13 @@ def _inspect(path: str) -> _DumpFile:
             if magic.startswith(SIGNATURE):
                 return _inspect_kdump(path)
             if magic.startswith(FLATTENED_SIGNATURE):
-                return _DumpFile("flattened", None, True)
+                return DumpFile("flattened", None, True)
         return _inspect_elf(path)
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
 
 
-def _inspect_elf(path: str) -> _DumpFile:
+def _inspect_elf(path: str) -> DumpFile:
     try:
         with Elf(path) as elf:
             if elf.type != ET_CORE:
@@ -192,7 +206,7 @@ def _inspect_elf(path: str) -> _DumpFile:
                     f"the file has {elf.file_size}; copy it again"
                 )
             has_note = elf.note("VMCOREINFO") is not None
-            return _DumpFile("elf", SegmentMap(elf.loads()), has_note)
+            return DumpFile("elf", SegmentMap(elf.loads()), has_note)
     except ElfCutShort as error:
         raise TargetError(f"{path} is truncated: {error}; copy it again") from None
     except ElfError as error:
@@ -202,7 +216,7 @@ def _inspect_elf(path: str) -> _DumpFile:
         ) from None
 
 
-def _inspect_kdump(path: str) -> _DumpFile:
+def _inspect_kdump(path: str) -> DumpFile:
     try:
         with open(path, "rb") as file:
             header = KdumpHeader.read(file)
@@ -215,10 +229,10 @@ def _inspect_kdump(path: str) -> _DumpFile:
         raise TargetError(
             f"{path} is truncated: at least {missing} bytes are missing; copy it again"
         )
-    return _DumpFile("kdump", None, True)
+    return DumpFile("kdump", None, True)
 
 
-def _check_memory(target: Target, path: str) -> None:
+def check_memory(target: Target, path: str) -> None:
     """Refuse memory of another boot or build than VMCOREINFO and vmlinux describe.
 
     ``init_uts_ns`` has to hold the release that VMCOREINFO gives. It may be left out of
@@ -242,7 +256,8 @@ def _check_memory(target: Target, path: str) -> None:
         )
 
 
-def _open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
+def open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
+    """A Program for a dump. Raises `TargetError`."""
     prog = drgn.Program() if vmcoreinfo is None else drgn.Program(vmcoreinfo=vmcoreinfo)
     try:
         prog.set_core_dump(core)

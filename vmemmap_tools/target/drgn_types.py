@@ -9,7 +9,7 @@ import drgn
 
 from .base import Evidence, Function, Member, Struct, VariableType
 
-__all__ = ["DrgnSymbols", "DrgnTypes"]
+__all__ = ["DrgnSymbols", "DrgnTypes", "has_types"]
 
 MAX_NESTING = 6
 """Struct members nested deeper are not flattened; none that we read is."""
@@ -80,7 +80,12 @@ class DrgnTypes:
 
     def evidence(self) -> list[Evidence]:
         file = _debug_file(self._prog)
-        return [Evidence("types", "DWARF" if file else "none", file or "no debug info")]
+        if file:
+            return [Evidence("types", "DWARF", file)]
+        if has_types(self._prog):
+            finders = ", ".join(self._prog.enabled_type_finders())
+            return [Evidence("types", "type finders", finders)]
+        return [Evidence("types", "none", "no debug info")]
 
 
 class DrgnSymbols:
@@ -100,6 +105,14 @@ class DrgnSymbols:
         return [
             Evidence("symbols", "vmlinux" if file else "none", file or "no vmlinux")
         ]
+
+
+def has_types(prog: drgn.Program) -> bool:
+    """Whether drgn knows the kernel's types, from DWARF or another finder."""
+    try:
+        return bool(prog.type("struct page").is_complete())
+    except LookupError:
+        return False
 
 
 def _debug_file(prog: drgn.Program) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..commands.session import NoProgress, Progress
+from .session import NoProgress, Progress
 
 __all__ = ["DelayedProgress", "terminal_progress"]
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Pages and Zones
+---------------
+
+Node and zone of a page, and the struct pages that a zone shares among the vmemmaps of
+its folios.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drgn import Object, Program
+from drgn.helpers.common.prog import takes_program_or_default
+from drgn.helpers.linux.mm import page_flags
+from drgn.helpers.linux.mmzone import NODE_DATA
+
+from .reading import layout_of, reading_of
+
+__all__ = [
+    "for_each_zone",
+    "page_to_nid",
+    "page_zone",
+    "page_zonenum",
+    "zone_vmemmap_tails",
+]
+
+
+def page_to_nid(page: Object) -> int:
+    """
+    Get the NUMA node of a page.
+
+    >>> page_to_nid(pfn_to_page(0x1000))
+    0
+
+    :param page: ``struct page *``
+    """
+    return layout_of(page.prog_).pages.node_of(page_flags(page).value_())
+
+
+def page_zonenum(page: Object) -> int:
+    """
+    Get the number of a page's zone within its node.
+
+    :param page: ``struct page *``
+    :return: ``enum zone_type``
+    """
+    return layout_of(page.prog_).pages.zone_index_of(page_flags(page).value_())
+
+
+def page_zone(page: Object) -> Object:
+    """
+    Get the zone of a page.
+
+    >>> page_zone(pfn_to_page(0x1000)).name.string_()
+    b'DMA32'
+
+    :param page: ``struct page *``
+    :return: ``struct zone *``
+    """
+    pgdat = NODE_DATA(page.prog_, page_to_nid(page))
+    return pgdat.node_zones[page_zonenum(page)].address_of_()
+
+
+@takes_program_or_default
+def for_each_zone(prog: Program) -> Iterator[Object]:
+    """
+    Iterate over all zones of the online nodes, those without pages as well.
+
+    >>> [zone.name.string_() for zone in for_each_zone()][:3]
+    [b'DMA', b'DMA32', b'Normal']
+
+    :return: Iterator of ``struct zone *`` objects
+    """
+    for zone in reading_of(prog).zones:
+        yield Object(prog, "struct zone *", zone.va)
+
+
+def zone_vmemmap_tails(zone: Object) -> Iterator[tuple[int, Object]]:
+    """
+    Iterate over the shared tail pages of a zone.
+
+    Since Linux kernel 7.1 the tail struct pages of all optimised folios of one order
+    and zone lie on one frame, which ``zone->vmemmap_tails`` knows by its struct page.
+
+    >>> for zone in for_each_zone():
+    ...     for order, page in zone_vmemmap_tails(zone):
+    ...         print(zone.name.string_().decode(), order, page_to_nid(page))
+    Normal 9 0
+    Normal 18 0
+
+    :param zone: ``struct zone *``
+    :return: Iterator of (order, ``struct page *``) tuples; empty in older kernels
+    """
+    found = reading_of(zone.prog_).zones.at(zone.value_())
+    for tail in found.tails if found else ():
+        yield tail.order, Object(zone.prog_, "struct page *", tail.page_va)

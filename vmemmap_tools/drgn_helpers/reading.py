@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The Kernel behind a Program: what is kept between two calls, and what is read anew.
+
+A dump does not change: one reading serves all. A running kernel does: every call reads
+it again, and only what cannot change (types, symbols, sizes) is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from drgn import FaultError, Object, Program
+from drgn.helpers.common.prog import takes_program_or_default
+
+from ..kernel.kernel import Kernel
+from ..target.base import Fault
+from ..target.drgn_prog import target_of_program
+from ..target.drgn_types import has_types
+
+__all__ = [
+    "forget",
+    "kernel_for_report",
+    "layout_of",
+    "reading_of",
+    "translated_faults",
+    "vmemmap_reading",
+]
+
+KEY = "vmemmap_tools"
+"""Ours in `drgn.Program.cache`."""
+
+
+@dataclass
+class _Kept:
+    """What a Program's cache holds. ``had_types``: debug info may be loaded later."""
+
+    kernel: Kernel
+    had_types: bool
+    is_shared: bool
+    """Whether answers may come from this reading instead of one of their own."""
+
+
+def _kept(prog: Program) -> _Kept:
+    kept: _Kept | None = prog.cache.get(KEY)
+    known = has_types(prog)
+    if kept is None or kept.had_types != known:
+        target = target_of_program(prog)
+        kept = _Kept(Kernel(target), known, not target.live)
+        prog.cache[KEY] = kept
+    return kept
+
+
+def layout_of(prog: Program) -> Kernel:
+    """A Kernel for what never changes: layouts and addresses. Raises `TargetError`."""
+    return _kept(prog).kernel
+
+
+def reading_of(prog: Program) -> Kernel:
+    """The Kernel for one answer; a new one if it is running. Raises `TargetError`."""
+    kept = _kept(prog)
+    return kept.kernel if kept.is_shared else kept.kernel.fresh()
+
+
+def kernel_for_report(prog: Program) -> Kernel:
+    """A Kernel whose account of what is missing will be that of one report alone.
+
+    Raises `TargetError`.
+    """
+    kernel = reading_of(prog)
+    return kernel.fresh() if kernel.missing else kernel
+
+
+def forget(prog: Program) -> None:
+    """Drop what is kept for a Program."""
+    prog.cache.pop(KEY, None)
+
+
+@takes_program_or_default
+@contextmanager
+def vmemmap_reading(prog: Program) -> Iterator[None]:
+    """
+    Answer all helpers from one reading of the kernel.
+
+    On a running kernel every call of a helper reads the kernel anew. Within this
+    context they share one reading, which is faster and consistent in itself. A dump is
+    read once anyway.
+
+    >>> with vmemmap_reading():
+    ...     optimized = sum(map(folio_vmemmap_optimized, for_each_hugetlb_folio()))
+
+    :return: Context manager
+    """
+    kept = _kept(prog)
+    if kept.is_shared:
+        yield
+        return
+    prog.cache[KEY] = _Kept(kept.kernel.fresh(), kept.had_types, True)
+    try:
+        yield
+    finally:
+        prog.cache[KEY] = kept
+
+
+@contextmanager
+def translated_faults() -> Iterator[None]:
+    """Turn our Fault into the error that users of drgn expect."""
+    try:
+        yield
+    except Fault as fault:
+        space = "physical" if fault.physical else "virtual"
+        text = f"{fault.kind}: {fault.size} bytes of {space} memory"
+        raise FaultError(text, fault.address) from None
+
+
+def address_of(value: Object | int) -> int:
+    """An address given as a pointer, an integer object or a number."""
+    return int(value.value_() if isinstance(value, Object) else value)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Memory Sections
+---------------
+
+Sections of any size of ``struct mem_section``: drgn's own ``nr_to_section()`` wants a
+power of two, which newer kernels need not have. What drgn tells of a section that is at
+hand (``decode_section_flags()``, ``present_section()``, ...) it tells of these too.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+
+from drgn import NULL, IntegerLike, Object, Program
+from drgn.helpers.common.prog import takes_program_or_default
+
+from ..analysis.placement import place_section
+from ..kernel.kernel import Kernel
+from ..kernel.sections import Section
+from .reading import reading_of
+
+__all__ = [
+    "for_each_section",
+    "nr_to_section",
+    "pfn_to_section",
+    "section_compound_order",
+    "section_state",
+    "section_zone",
+]
+
+
+@takes_program_or_default
+def for_each_section(prog: Program) -> Iterator[tuple[int, Object]]:
+    """
+    Iterate over all entries of ``mem_section`` that are in use.
+
+    >>> for nr, section in for_each_section():
+    ...     if not online_section(section):
+    ...         print(nr, section_state(section), decode_section_flags(section))
+    ...         break
+    64 PM SECTION_MARKED_PRESENT|SECTION_HAS_MEM_MAP
+
+    :return: Iterator of (section number, ``struct mem_section *``) tuples
+    """
+    for section in reading_of(prog).sections:
+        yield section.nr, Object(prog, "struct mem_section *", section.va)
+
+
+@takes_program_or_default
+def nr_to_section(prog: Program, nr: IntegerLike) -> Object:
+    """
+    Get the section with the given number.
+
+    :param nr: ``unsigned long``
+    :return: ``struct mem_section *`` (``NULL`` if it is not in use)
+    """
+    return _pointer(prog, reading_of(prog).sections.get(operator.index(nr)))
+
+
+@takes_program_or_default
+def pfn_to_section(prog: Program, pfn: IntegerLike) -> Object:
+    """
+    Get the section of the given page frame number (PFN).
+
+    >>> section_state(pfn_to_section(0x10000))
+    'PMOE'
+
+    :param pfn: ``unsigned long``
+    :return: ``struct mem_section *`` (``NULL`` if it is not in use)
+    """
+    return _pointer(prog, reading_of(prog).sections.of_pfn(operator.index(pfn)))
+
+
+def section_state(section: Object) -> str:
+    """
+    Get the state of a section as letters.
+
+    These are the letters of crash's ``kmem -n``: P (marked present), M (has a memory
+    map), O (online), E (early: from boot), D (shares its memory with a device); and V
+    (its vmemmap was initialised before the memory map: ``SECTION_IS_VMEMMAP_PREINIT``).
+
+    :param section: ``struct mem_section *``
+    """
+    return _section(reading_of(section.prog_), section).state
+
+
+def section_compound_order(section: Object) -> int | None:
+    """
+    Get the order of the compound pages that a section's vmemmap is shared for.
+
+    >>> {section_compound_order(section) for nr, section in for_each_section()}
+    {None}
+
+    :param section: ``struct mem_section *``
+    :return: The order, 0 where nothing is shared by section, ``None`` in a kernel that
+        does not record it
+    """
+    return _section(reading_of(section.prog_), section).order
+
+
+def section_zone(section: Object) -> Object:
+    """
+    Get the zone of a section's pages.
+
+    >>> section_zone(pfn_to_section(0x10000)).name.string_()
+    b'DMA32'
+
+    :param section: ``struct mem_section *``
+    :return: ``struct zone *`` (``NULL`` if its pages are in more than one, or in none)
+    """
+    prog = section.prog_
+    kernel = reading_of(prog)
+    place = place_section(kernel, _section(kernel, section))
+    for zone in kernel.zones:
+        if (zone.node, zone.name) == (place.node, place.zone):
+            return Object(prog, "struct zone *", zone.va)
+    return NULL(prog, "struct zone *")
+
+
+def _section(kernel: Kernel, section: Object) -> Section:
+    found = kernel.sections.at(section.value_())
+    if found is None:
+        raise ValueError(f"no section in use has its entry at {section.value_():#x}")
+    return found
+
+
+def _pointer(prog: Program, section: Section | None) -> Object:
+    if section is None:
+        return NULL(prog, "struct mem_section *")
+    return Object(prog, "struct mem_section *", section.va)
