@@ -48,10 +48,14 @@ class Summary:
             return groups[key]
 
         kernel = self._kernel
+        rows: dict[tuple[int, int, int], Group] = {}
         for folio in kernel.hugetlb.for_each_folio():
-            zone = kernel.zone_name(folio.zone_index)
-            row = group(folio.node, zone, "hugetlb", folio.order)
-            saved = folio.backing.saved_pages
+            place = folio.node, folio.zone_index, folio.order
+            row = rows.get(place)
+            if row is None:
+                zone = kernel.zone_name(folio.zone_index)
+                rows[place] = row = group(folio.node, zone, "hugetlb", folio.order)
+            saved = folio.backing.mapped - folio.backing.kept
             row.count += 1
             if saved:
                 row.optimised += 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .vmemmap import HOLE, Vmemmap
 
-__all__ = ["CompoundBacking", "classify"]
+__all__ = ["Classifier", "CompoundBacking", "classify"]
 
 
 class CompoundBacking(NamedTuple):
@@ -51,11 +51,6 @@ def classify(
 
     ``zone_tails`` holds the frames of all zones' shared tail pages.
     """
-    pair = vmemmap.head_and_tail(first, pages)
-    if pair is not None:
-        usual = _usual_shape(vmemmap, *pair, pages, zone_tails)
-        if usual is not None:
-            return usual
     entries = vmemmap.entries(first, pages)
     fmt = vmemmap.geometry.table_format
     mask, shift = fmt.address_mask, fmt.page_shift
@@ -90,31 +85,62 @@ def classify(
     )
 
 
-def _usual_shape(
-    vmemmap: Vmemmap,
-    head_entry: int,
-    tail_entry: int,
-    pages: int,
-    zone_tails: Collection[int],
-) -> CompoundBacking | None:
-    """A head and equal tails, as nearly every optimised folio has; None for others.
+class Classifier:
+    """`classify` for many compounds: the same answers, the usual ones quickly.
 
-    Gives what the long way round gives, for a tenth of the time.
+    Compounds of a zone share their tails' entry, so that what follows from that entry
+    alone is kept until another comes.
     """
-    fmt = vmemmap.geometry.table_format
-    if head_entry == tail_entry or not head_entry & tail_entry & fmt.present_mask:
+
+    def __init__(self, vmemmap: Vmemmap, zone_tails: Collection[int]):
+        self._vmemmap = vmemmap
+        self._zone_tails = zone_tails
+        self._format = vmemmap.geometry.table_format
+        self._pair = vmemmap.head_and_tail
+        self._tail_entry = -1
+        self._tail = HOLE
+        self._is_shared_by_zone = False
+        self._is_readonly = False
+
+    def __call__(self, first: int, pages: int) -> CompoundBacking:
+        """What backs ``pages`` vmemmap pages from number ``first`` on."""
+        pair = self._pair(first, pages)
+        if pair is not None:
+            usual = self._usual(*pair, pages)
+            if usual is not None:
+                return usual
+        return classify(self._vmemmap, first, pages, self._zone_tails)
+
+    def _usual(
+        self, head_entry: int, tail_entry: int, pages: int
+    ) -> CompoundBacking | None:
+        """A head and equal tails, as nearly every optimised folio has; None else."""
+        fmt = self._format
+        if head_entry == tail_entry or not head_entry & tail_entry & fmt.present_mask:
+            return None
+        if tail_entry != self._tail_entry:
+            self._look_at_tail(tail_entry)
+        head = (head_entry & fmt.address_mask) >> fmt.page_shift
+        tail, readonly = self._tail, self._is_readonly
+        if self._is_shared_by_zone:
+            if head not in self._zone_tails:
+                return CompoundBacking(
+                    "zone-shared", pages, pages, 1, head, tail, readonly
+                )
+        elif head == tail:
+            return CompoundBacking("self-shared", pages, pages, 1, head, tail, readonly)
+        elif pages > 2:
+            return CompoundBacking(
+                "page1-shared", pages, pages, 2, head, tail, readonly
+            )
         return None
-    head = (head_entry & fmt.address_mask) >> fmt.page_shift
-    tail = (tail_entry & fmt.address_mask) >> fmt.page_shift
-    readonly = tail_entry & fmt.readonly_mask == fmt.readonly_value
-    if tail in zone_tails:
-        if head not in zone_tails:
-            return CompoundBacking("zone-shared", pages, pages, 1, head, tail, readonly)
-    elif head == tail:
-        return CompoundBacking("self-shared", pages, pages, 1, head, tail, readonly)
-    elif pages > 2:
-        return CompoundBacking("page1-shared", pages, pages, 2, head, tail, readonly)
-    return None
+
+    def _look_at_tail(self, entry: int) -> None:
+        fmt = self._format
+        self._tail_entry = entry
+        self._tail = (entry & fmt.address_mask) >> fmt.page_shift
+        self._is_readonly = fmt.is_readonly(entry)
+        self._is_shared_by_zone = self._tail in self._zone_tails
 
 
 def _shared_layout(

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Callable, NamedTuple
 
 from ..target.base import Fault
-from .compound import CompoundBacking, classify
+from .compound import Classifier, CompoundBacking
 from .layout import LayoutError
 from .memory import Memory
 from .pages import PAGES_OF_FOLIO_HEAD, Pages
@@ -20,6 +20,10 @@ from .sections import Section, Sections
 from .vmemmap import Vmemmap
 
 __all__ = ["Folio", "scan_folios"]
+
+
+Candidate = tuple[int, int, int]
+"""(pfn, vmemmap page, physical address of its struct page)."""
 
 
 class Folio(NamedTuple):
@@ -45,6 +49,7 @@ def scan_folios(
     if not orders:
         return
     scan = _Scan(memory, pages, vmemmap)
+    classify = Classifier(vmemmap, tail_frames)
     step = 1 << min(orders)
     skip_until = 0
     vmemmap_pages = {o: pages.geometry.vmemmap_pages(o) for o in orders}
@@ -56,7 +61,7 @@ def scan_folios(
             if order not in orders or pfn < skip_until or pfn & (1 << order) - 1:
                 continue
             skip_until = pfn + (1 << order)
-            backing = classify(vmemmap, number, vmemmap_pages[order], tail_frames)
+            backing = classify(number, vmemmap_pages[order])
             yield Folio(pfn, order, place[0], place[1], private, backing)
 
 
@@ -67,6 +72,7 @@ class _Scan:
         self._memory = memory
         self._pages = pages
         self._vmemmap = vmemmap
+        self._length = PAGES_OF_FOLIO_HEAD * pages.size
         offsets = (
             pages.flags_offset,
             pages.private_offset,
@@ -87,13 +93,7 @@ class _Scan:
         is_hugetlb, order_of = pages.compound.is_hugetlb, pages.compound.order_of
         head_bit, has_mask, unpack = pages.head_bit, pages.has_mask, self._words
         base_va, places, place_shift = pages.base_va, self._places, pages.place_shift
-        read, length = self._memory.read_physical, PAGES_OF_FOLIO_HEAD * size
-        for pfn, number, pa in self._candidates(section, step):
-            try:
-                data = read(pa, length)
-            except Fault as fault:
-                self._memory.missing.record(fault, "struct pages")
-                continue
+        for pfn, number, data in self._read(self._candidates(section, step)):
             if not is_hugetlb(data):
                 continue
             flags, private, word = unpack(data)
@@ -107,24 +107,67 @@ class _Scan:
                 places[flags >> place_shift] = place
             yield pfn, number, order_of(data), place, private
 
-    def _candidates(self, section: Section, step: int) -> list[tuple[int, int, int]]:
-        """(pfn, vmemmap page, physical address of its struct page), where mapped."""
+    def _candidates(self, section: Section, step: int) -> list[Candidate]:
+        """The section's step-th struct pages, where mapped."""
         pages, vmemmap, g = self._pages, self._vmemmap, self._pages.geometry
         first = -(-section.start_pfn // step) * step
         pfns = range(first, section.start_pfn + g.pages_per_section, step)
         if not pfns:
             return []
-        numbers = [pages.vmemmap_page(pfn) for pfn in pfns]
+        start_va, shift, in_page = vmemmap.start_va, g.page_shift, g.page_size - 1
+        # Struct pages of any size: neither numbers nor offsets need be equally spaced.
+        vas = range(pages.va(first), pages.va(pfns[-1]) + 1, step * pages.size)
+        numbers = [va - start_va >> shift for va in vas]
         entries = vmemmap.entries(numbers[0], numbers[-1] - numbers[0] + 1)
         present, mask = g.table_format.present_mask, g.table_format.address_mask
-        base_va, size, in_page = pages.base_va, pages.size, g.page_size - 1
+        found = zip(pfns, numbers, vas, map(entries.__getitem__, _from_zero(numbers)))
         return [
-            (pfn, number, (entry & mask) + (base_va + pfn * size & in_page))
-            for pfn, number, entry in zip(
-                pfns, numbers, [entries[n - numbers[0]] for n in numbers]
-            )
+            (pfn, number, (entry & mask) + (va & in_page))
+            for pfn, number, va, entry in found
             if entry & present
         ]
+
+    def _read(self, candidates: list[Candidate]) -> Iterator[tuple[int, int, bytes]]:
+        """(pfn, vmemmap page, its bytes) of each candidate that can be read."""
+        missing, length = self._memory.missing, self._length
+        for run in _runs_of_frames(candidates, self._pages.geometry.page_size):
+            first_pa = run[0][2]
+            try:
+                data = self._memory.read_physical(
+                    first_pa, run[-1][2] - first_pa + length
+                )
+            except Fault as fault:
+                if len(run) == 1:
+                    missing.record(fault, "struct pages")
+                else:
+                    for candidate in run:
+                        yield from self._read([candidate])
+                continue
+            for pfn, number, pa in run:
+                yield pfn, number, data[pa - first_pa : pa - first_pa + length]
+
+
+def _from_zero(numbers: list[int]) -> Iterator[int]:
+    first = numbers[0]
+    return (number - first for number in numbers)
+
+
+def _runs_of_frames(
+    candidates: list[Candidate], page_size: int
+) -> Iterator[list[Candidate]]:
+    """Candidates whose struct pages lie in the same frame or in the one behind it.
+
+    Head pages were often allocated in one go. A page read in vain costs a third of a
+    read of its own.
+    """
+    run: list[Candidate] = []
+    for candidate in candidates:
+        if run and not 0 < candidate[2] - run[-1][2] <= page_size:
+            yield run
+            run = []
+        run.append(candidate)
+    if run:
+        yield run
 
 
 def _words_at(
