@@ -207,4 +207,8 @@ def test_symbols_functions_and_enumerators_are_found_or_none(
 def test_evidence_says_what_there_is(target: DrgnTarget) -> None:
     found = {e.subject: e.value for e in target.evidence()}
     assert found["memory"] == "drgn Program"
+    assert found["types"] == "type finders"
+    assert found["symbols"] == "symbol finders"
+    bare = DrgnTarget(drgn.Program(drgn.host_platform))
+    found = {e.subject: e.value for e in bare.evidence()}
     assert found["types"] == found["symbols"] == "none"

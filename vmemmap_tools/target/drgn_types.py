@@ -79,13 +79,7 @@ class DrgnTypes:
         return {e.name: e.value for e in type_.enumerators or ()}
 
     def evidence(self) -> list[Evidence]:
-        file = _debug_file(self._prog)
-        if file:
-            return [Evidence("types", "DWARF", file)]
-        if has_types(self._prog):
-            finders = ", ".join(self._prog.enabled_type_finders())
-            return [Evidence("types", "type finders", finders)]
-        return [Evidence("types", "none", "no debug info")]
+        return [_evidence(self._prog, "types", "DWARF")]
 
 
 class DrgnSymbols:
@@ -101,10 +95,7 @@ class DrgnSymbols:
             return None
 
     def evidence(self) -> list[Evidence]:
-        file = _debug_file(self._prog)
-        return [
-            Evidence("symbols", "vmlinux" if file else "none", file or "no vmlinux")
-        ]
+        return [_evidence(self._prog, "symbols", "vmlinux")]
 
 
 def has_types(prog: drgn.Program) -> bool:
@@ -113,6 +104,20 @@ def has_types(prog: drgn.Program) -> bool:
         return bool(prog.type("struct page").is_complete())
     except LookupError:
         return False
+
+
+def _evidence(prog: drgn.Program, subject: str, origin: str) -> Evidence:
+    """Where drgn has types or symbols from: a file, or finders of a plugin."""
+    file = _debug_file(prog)
+    if file:
+        return Evidence(subject, origin, file)
+    if not has_types(prog):
+        return Evidence(subject, "none", "no debug info")
+    finders = {
+        "types": prog.enabled_type_finders,
+        "symbols": prog.enabled_symbol_finders,
+    }[subject]()
+    return Evidence(subject, f"{subject[:-1]} finders", ", ".join(finders))
 
 
 def _debug_file(prog: drgn.Program) -> str | None:
