@@ -80,7 +80,7 @@ def test_headers_say_what_the_machine_is(tmp_path: Path) -> None:
     assert reader.names[0] == "Linux"
     assert reader.names[2:5] == ["7.3.0-model", "#1 SMP", "x86_64"]
     assert reader.info == INFO
-    assert (reader.phys_base, reader.level) == (-4096, 1)
+    assert (reader.phys_base, reader.level) == (-4096, 31)
     assert (reader.ram_pages, reader.written_pages, reader.max_pfn) == (16, 1, 16)
 
 

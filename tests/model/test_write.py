@@ -123,12 +123,26 @@ def test_drgn_walks_all_pages(directory: Path) -> None:
     assert sum(1 for _ in for_each_page(opened(directory))) == RAM // PAGE
 
 
-def test_unwritten_memory_is_zeros_in_elf_and_left_out_of_a_kdump(
+def test_free_memory_is_zeros_in_elf_and_left_out_of_a_kdump(
     directory: Path,
 ) -> None:
     assert opened(directory).read(200 << 20, 8, physical=True) == bytes(8)
     with pytest.raises(drgn.FaultError):
         opened(directory, "vmcore.kdump").read(200 << 20, 8, physical=True)
+
+
+def test_zero_pages_that_the_kernel_uses_are_in_a_kdump(
+    directory: Path, machine: HandMade
+) -> None:
+    """As makedumpfile writes them: a variable that is zero must not be missing."""
+    prog = opened(directory, "vmcore.kdump")
+    symbols = machine.symbols.values()
+    end = max(symbol.address + symbol.size for symbol in symbols)
+    pa = machine.arch.image_va - machine.arch.image_map + machine.slide
+    image = prog.read(pa, end - machine.arch.image_va, physical=True)
+    whole = opened(directory)
+    assert image == whole.read(pa, len(image), physical=True)
+    assert bytes(PAGE) in {image[at : at + PAGE] for at in range(0, len(image), PAGE)}
 
 
 def test_assembly_symbols_have_no_debug_information(prog: drgn.Program) -> None:

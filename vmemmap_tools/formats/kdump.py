@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Writing kdump-compressed files (makedumpfile's "diskdump" format), streamed.
 
-Pages are compressed with zlib, equal ones stored once. Memory that nobody wrote is
-left out as makedumpfile leaves out zero pages (dump level 1). The page data lie behind
-the descriptors, whose number is known only at the end: until then they wait in a
+Pages are compressed with zlib, equal ones (zero pages too) stored once. Chunks without
+content are memory that a filter left out. The page data lie behind the descriptors, whose number is known only at the end: until then they wait in a
 temporary file beside the dump.
 """
 
@@ -31,7 +30,8 @@ SIGNATURE = b"KDUMP   "
 HEADER_VERSION = 6
 STATUS_ZLIB = 1
 PAGE_ZLIB = 1
-DUMP_LEVEL_ZERO_PAGES = 1
+DUMP_LEVEL = 31
+"""Zero, cache, user and free pages are filtered; of the first all share one copy."""
 UTSNAME_FIELD = 65
 DESCRIPTOR = struct.Struct("<QIIQ")
 MAX_REMEMBERED = 1 << 20
@@ -194,7 +194,7 @@ def _sub_header(header: KdumpHeader, block: int, max_pfn: int) -> bytes:
     fields = struct.pack(
         "<qiiQQQQQQQQQQQ",
         header.phys_base,
-        DUMP_LEVEL_ZERO_PAGES,
+        DUMP_LEVEL,
         0,  # not split
         0,
         0,

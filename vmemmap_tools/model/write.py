@@ -11,10 +11,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol, Union
 
-from vmemmap_tools.formats.core_write import MAX_LOADS, CoreWriter
+from vmemmap_tools.formats.core_write import MAX_LOADS, CoreWriter, pieces
 from vmemmap_tools.formats.elf_write import note
 from vmemmap_tools.formats.kdump import KdumpHeader, write_kdump
 from vmemmap_tools.model.mapped import mapped_runs
@@ -169,7 +170,12 @@ def write_vmcore(
 
 
 def write_vmcore_kdump(image: Image, path: Path, *, excluded: Frames = ()) -> None:
-    """Write a kdump-compressed dump. Memory that nobody wrote is left out of it."""
+    """Write a kdump-compressed dump, filtered of free memory.
+
+    As makedumpfile does, it stores the zero pages of what the kernel uses, and leaves
+    out what is free: here whole 2 MiB blocks outside the kernel's image in which nobody
+    wrote.
+    """
     header = KdumpHeader(
         release=image.release,
         machine=image.arch.name,
@@ -178,10 +184,12 @@ def write_vmcore_kdump(image: Image, path: Path, *, excluded: Frames = ()) -> No
         phys_base=image.phys_base,
         page_shift=image.arch.page_shift,
     )
+    _, image_pa, size = _kernel_image(image)
+    kernel = range(image_pa, image_pa + size)
     write_kdump(
         path,
         header,
-        ((p.start, p.stop, p.chunks(image)) for p in _parts(image, excluded)),
+        ((p.start, p.stop, p.kept(image, kernel)) for p in _parts(image, excluded)),
     )
 
 
@@ -234,12 +242,47 @@ class _Part:
     def stop(self) -> int:
         return self.end + self.absent
 
-    def chunks(self, image: Image) -> Iterator[tuple[int, Buffer | None]]:
-        """Its content; what is left out looks like zeros."""
+    def kept(self, image: Image, kernel: range) -> Iterator[tuple[int, Buffer | None]]:
+        """Its content, None for what a filter leaves out."""
         if self.size:
-            yield from image.memory.chunks(self.start, self.end)
+            chunks = image.memory.chunks(self.start, self.end)
+            for at, size, content in pieces(chunks, self.end):
+                if content is not None:
+                    yield at, content
+                else:
+                    yield from self._untouched(at, at + size, kernel)
         if self.absent:
             yield self.end, None
+
+    def _untouched(
+        self, start: int, end: int, kernel: range
+    ) -> Iterator[tuple[int, Buffer | None]]:
+        """Memory that nobody wrote: zeros beside what is used, else left out."""
+        behind = start if start == self.start else min(end, _block_end(start))
+        before = end if end == self.end else max(start, end - end % TWO_MIB)
+        used = [(start, behind), (kernel.start, kernel.stop), (before, end)]
+        position = start
+        for first, last in sorted(used):
+            first, last = max(first, position), min(last, end)
+            if first >= last:
+                continue
+            if position < first:
+                yield position, None
+            for at in range(first, last, TWO_MIB):
+                yield at, _zeros(min(TWO_MIB, last - at))
+            position = last
+        if position < end:
+            yield position, None
+
+
+def _block_end(pa: int) -> int:
+    return (pa // TWO_MIB + 1) * TWO_MIB
+
+
+@cache
+def _zeros(size: int) -> bytes:
+    """Zeros that are always the same object, so that they are compressed once."""
+    return bytes(size)
 
 
 def _parts(image: Image, excluded: Frames) -> Iterator[_Part]:
