@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import drgn
 import pytest
@@ -26,10 +28,27 @@ from drgn.helpers.linux.mmzone import (
 from drgn.helpers.linux.xarray import xa_for_each, xa_load
 
 from tests.model.kernels import GENERATIONS, varied
+from tests.tools import output
+from vmemmap_tools.formats.elf import Elf
 from vmemmap_tools.model.books import Books
 from vmemmap_tools.model.machine import Machine
 
-LAYOUTS = ((4, None), (4, 7), (5, None), (5, 7))
+
+class Kind(NamedTuple):
+    """A kind of dump: generation, levels of page tables, KASLR seed."""
+
+    generation: str
+    levels: int
+    kaslr: int | None
+
+
+KINDS = [
+    Kind(generation, levels, kaslr)
+    for generation in GENERATIONS
+    for levels in (4, 5)
+    for kaslr in (None, 7)
+]
+FORMS = ("vmcore", "vmcore.kdump")
 TAILS = (1, 2, 3, 63, 64, 65, 127, 128, 511)
 
 
@@ -42,30 +61,68 @@ class Dump:
     prog: drgn.Program
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param((g, levels, kaslr, form), id=f"{g}-{levels}-{kaslr}-{form}")
-        for g in GENERATIONS
-        for levels, kaslr in LAYOUTS
-        for form in ("vmcore", "vmcore.kdump")
-        # One form for each layout of every generation, both for the newest kernel.
-        if g == "7.3" or (form == "vmcore") == (kaslr is None)
-    ],
-)
-def dump(
+@pytest.fixture(scope="module", params=KINDS, ids=str)
+def written(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Dump]:
-    generation, levels, kaslr, form = request.param
-    machine = varied(generation, levels=levels, kaslr=kaslr)
+) -> Iterator[tuple[Machine, Path]]:
+    """A machine of this kind and where its files are."""
+    kind: Kind = request.param
+    machine = varied(kind.generation, levels=kind.levels, kaslr=kind.kaslr)
     directory: Path = tmp_path_factory.mktemp("dump")
-    machine.write(directory, kdump=form == "vmcore.kdump")
+    machine.write(directory, kdump=True)
+    yield machine, directory
+    for name in FORMS:
+        (directory / name).unlink()
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def dump(request: pytest.FixtureRequest, written: tuple[Machine, Path]) -> Dump:
+    machine, directory = written
     prog = drgn.Program()
-    prog.set_core_dump(directory / form)
+    prog.set_core_dump(directory / request.param)
     prog.load_debug_info([directory / "vmlinux"])
-    yield Dump(machine, machine.books(), prog)
-    for name in ("vmcore", "vmcore.kdump"):
-        (directory / name).unlink(missing_ok=True)
+    return Dump(machine, machine.books(), prog)
+
+
+def test_gdb_prints_a_section_and_a_zone(written: tuple[Machine, Path]) -> None:
+    machine, directory = written
+    books = machine.books()
+    zone = next(row for row in books["zones"] if row["spanned_pages"])
+    place = f"node_data[{zone['node']}]->node_zones[{zone['index']}]"
+    shown = output(
+        "gdb",
+        *("-nx", "--batch", "-iex", "set confirm off"),
+        *(
+            "-ex",
+            f"symbol-file {directory / 'vmlinux'} -o 0x{kernel_offset(directory)}",
+        ),
+        *("-ex", f"core-file {directory / 'vmcore'}"),
+        *("-ex", "print/x *mem_section[0]"),
+        *("-ex", f"print {place}.spanned_pages"),
+        *("-ex", f"print {place}.name"),
+    )
+    base = int(books["vmemmap_base_va"], 16)
+    first = re.search(r"section_mem_map = (0x[0-9a-f]+)", shown)
+    assert first is not None
+    assert int(first[1], 16) & ~0x3F == base
+    assert f"$2 = {zone['spanned_pages']}\n" in shown
+    assert f'"{zone["zone"]}"' in shown
+
+
+def kernel_offset(directory: Path) -> str:
+    with Elf(directory / "vmcore") as core:
+        note = core.note("VMCOREINFO")
+    assert note is not None
+    found = re.search(rb"^KERNELOFFSET=([0-9a-f]+)$", note, re.MULTILINE)
+    assert found is not None
+    return found[1].decode()
+
+
+def test_verifiers_find_no_error(written: tuple[Machine, Path]) -> None:
+    _, directory = written
+    assert "No errors." in output("llvm-dwarfdump", "--verify", directory / "vmlinux")
+    for name in ("vmlinux", "vmcore"):
+        assert "readelf: " not in output("readelf", "--wide", "--all", directory / name)
 
 
 def test_translation_of_every_kind_of_backing(dump: Dump) -> None:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import drgn
@@ -30,6 +28,7 @@ from tests.model.handmade import (
     VMEMMAP_PA,
     HandMade,
 )
+from tests.tools import output
 from vmemmap_tools.formats.elf import ET_CORE, NO_ADDRESS, Elf, SegmentMap
 from vmemmap_tools.model.mapped import mapped_runs
 from vmemmap_tools.model.write import (
@@ -258,24 +257,13 @@ def test_files_are_the_same_every_time(tmp_path: Path) -> None:
     assert core_notes(MACHINES["7.3"]) == core_notes(HandMade("7.3"))
 
 
-def output(*command: str | Path) -> str:
-    if shutil.which(str(command[0])) is None:
-        pytest.skip(f"{command[0]} is not installed")
-    words = [str(word) for word in command]
-    done = subprocess.run(
-        words, check=False, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
 def gdb(directory: Path, *expressions: str, offset: int = 0) -> str:
-    words: list[str | Path] = ["gdb", "-nx", "--batch", "-iex", "set confirm off"]
+    words = ["-nx", "--batch", "-iex", "set confirm off"]
     words += ["-ex", f"symbol-file {directory / 'vmlinux'} -o {offset:#x}"]
     words += ["-ex", f"core-file {directory / 'vmcore'}"]
     for expression in expressions:
         words += ["-ex", f"print {expression}"]
-    return output(*words)
+    return output("gdb", *words)
 
 
 def test_gdb_prints_sections_zones_and_the_banner(

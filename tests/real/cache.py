@@ -12,28 +12,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import tools
+
 __all__ = ["RealError", "cache_root", "locked", "require_tool", "say"]
-
-_PACKAGE_OF = {
-    "apt-get": "apt",
-    "apt-cache": "apt",
-    "dpkg-deb": "dpkg",
-    "busybox": "busybox-static",
-    "gcc": "gcc",
-    "makedumpfile": "makedumpfile",
-    "qemu-system-x86_64": "qemu-system-x86",
-    "zstd": "zstd",
-}
-"""Debian package that carries each program the harness calls."""
-
-_ALSO_NEEDED = {"gcc": ("libc6-dev",)}
 
 
 class RealError(Exception):
@@ -72,24 +58,7 @@ def require_tool(name: str) -> str:
 
     :raises RealError: if it is absent and cannot be installed; names the package
     """
-    found = shutil.which(name)
-    if found:
-        return found
-    packages = [_PACKAGE_OF[name], *_ALSO_NEEDED.get(name, ())]
-    wanted = " ".join(packages)
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        say(f"installing {wanted}, which has {name}")
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
-        if not _succeeds(command):
-            _succeeds(["apt-get", "update"])
-            _succeeds(command)
-        found = shutil.which(name)
-    if not found:
-        raise RealError(f"{name} is not installed: install the package {wanted}")
-    return found
-
-
-def _succeeds(command: list[str]) -> bool:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run = subprocess.run(command, env=environment, stdout=sys.stderr, check=False)
-    return run.returncode == 0
+    try:
+        return tools.require_tool(name)
+    except tools.ToolMissing as error:
+        raise RealError(str(error)) from None
