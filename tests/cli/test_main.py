@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from vmemmap_tools.target.base import Fault, TargetError
 from .verbs import FAKE_VERBS
 
 CLI = [sys.executable, "-m", "vmemmap_tools.cli"]
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +102,23 @@ def test_a_missing_file_a_directory_and_a_pipe_are_named(
         assert reason in line
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.fixture
+def no_privilege() -> Iterator[None]:
+    """Root may read everything: be nobody for a while."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    yield
+    os.seteuid(user)
+
+
 def test_a_file_without_permission_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    no_privilege: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    secret = tmp_path / "vmcore"
-    secret.touch(mode=0)
-    assert main(["-c", str(secret), "echo", "--open"]) == 2
+    with tempfile.TemporaryDirectory() as folder:
+        secret = Path(folder, "vmcore")
+        secret.touch(mode=0)
+        assert main(["-c", str(secret), "echo", "--open"]) == 2
     assert one_line(capsys) == f"vmemmap: {secret}: Permission denied"
 
 
