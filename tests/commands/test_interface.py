@@ -255,7 +255,7 @@ def test_what_is_missing_is_counted_by_kind_in_every_verb(verb: str) -> None:
     for pool in m.pools:
         m.memory.lose(pool - m.target.direct_map >> 12)
     missing = ask(m.kernel(), verb, *WORDS[verb])["missing"]
-    assert set(missing) <= {"excluded", "outside", "unmapped", "io"}
+    assert set(missing) <= {"excluded", "outside", "unmapped", "io", "damaged"}
     assert all(
         isinstance(n, int) for counts in missing.values() for n in counts.values()
     )

@@ -130,7 +130,7 @@ def test_an_absurd_number_of_ranges_ends_with_the_first_that_cannot_be() -> None
     kernel = m.kernel()
     (pgmap,) = kernel.pgmaps
     assert pgmap.ranges == ((START, END),)
-    assert kernel.missing.as_dict() == {"io": {"ranges of dev_pagemaps": 4095}}
+    assert kernel.missing.as_dict() == {"damaged": {"ranges of dev_pagemaps": 4095}}
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_a_leaf_of_a_gibibyte_is_none_that_a_kernel_makes() -> None:
     kernel = m.kernel()
     assert (kernel.vmemmap.huge_leaves, kernel.vmemmap.frame(0)) == (0, HOLE)
     concern = "leaves too large for a vmemmap"
-    assert kernel.missing.as_dict() == {"io": {concern: 1}}
+    assert kernel.missing.as_dict() == {"damaged": {concern: 1}}
 
 
 def test_a_read_only_huge_leaf_is_one(machine: Machine) -> None:

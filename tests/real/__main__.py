@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .cache import RealError, cache_root, say
 from .kernels import FLAVOUR, Kernel, cached_kernels, fetch, newest_suite
-from .runs import VARIANTS, boot, cached_runs
+from .runs import RARE, VARIANTS, boot, cached_runs
 
 DEFAULT_SUITES = ("bookworm", "trixie", "newest")
 """The kernels to judge by: 6.1, 6.12 and the newest that the archive carries."""
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--variant",
                 nargs="+",
-                choices=[*VARIANTS, "all"],
+                choices=[*VARIANTS, *RARE, "all"],
                 default=["kaslr"],
                 help="kinds of guest (default: %(default)s)",
             )

@@ -21,7 +21,7 @@ from .sparse import write_sparse
 from .tlb import TlbLeaf, read_tlb
 from .truth import Truth, parse_truth, read_truth
 
-__all__ = ["VARIANTS", "Run", "Variant", "boot", "boot_guest", "cached_runs"]
+__all__ = ["RARE", "VARIANTS", "Run", "Variant", "boot", "boot_guest", "cached_runs"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,42 @@ VARIANTS = {
     "nohvo": Variant("HVO off", words=("hugetlb_free_vmemmap=off",)),
     "kmem": Variant("dax1.0 given to kmem", words=("vmemmap_tools.kmem=1",)),
 }
+
+RARE = {
+    "hosted": Variant(
+        "dax1.0 given to kmem, its vmemmap on itself; ZONE_MOVABLE",
+        words=(
+            "memory_hotplug.memmap_on_memory=1",
+            "movablecore=512M",
+            "vmemmap_tools.kmem=1",
+            "vmemmap_tools.hosted=1",
+        ),
+    ),
+    "removed": Variant(
+        "dax1.0 given to kmem, removed and added again; a block of RAM offline",
+        words=(
+            "movablecore=1G",
+            "vmemmap_tools.kmem=1",
+            "vmemmap_tools.remove=1",
+        ),
+    ),
+    "pools": Variant(
+        "gigantic pages made and demoted at run time, surplus pages",
+        words=("vmemmap_tools.pools=1",),
+    ),
+    "partial": Variant(
+        "device memory that ends inside sections without RAM",
+        words=(
+            "mem=9G",
+            "memmap=190M!9300M",
+            "memmap=70M!9600M",
+            "hugepages=8",
+            "vmemmap_tools.partial=1",
+        ),
+    ),
+    "uma": Variant("one node, whatever the machine has", words=("numa=off",)),
+}
+"""States that are legal but rare, for rules that must not mistake them."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +151,7 @@ def boot_guest(kernel: Kernel, variant: str, out: Path) -> Guest:
 
     :param out: directory for its console, record and initramfs
     """
-    chosen = VARIANTS[variant]
+    chosen = {**VARIANTS, **RARE}[variant]
     initrd = out / "initramfs.gz"
     initramfs.build(kernel, initrd)
     words = command_line(chosen.words)

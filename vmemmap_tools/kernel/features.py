@@ -201,10 +201,14 @@ def _fake_heads_feature(target: Target, zone: Struct) -> Feature:
 def _parameter_feature(
     target: Target, name: str, parameter: str, functions: tuple[str, ...]
 ) -> Feature:
+    is_known = False
     for function in functions:
         found = target.function(function)
+        is_known = is_known or found is not None
         if found is not None and parameter in found.parameters:
             return Feature(name, True, f"{function}() takes a {parameter}")
+    if not is_known:
+        return Feature(name, None, f"no types of {', '.join(functions)}")
     return Feature(name, False, f"no {parameter} parameter in {', '.join(functions)}")
 
 

@@ -132,7 +132,13 @@ class Hugetlb:
         struct = self._target.struct("hstate")
         array = self._target.variable("hstates")
         count = self._target.unsigned("hugetlb_max_hstate")
-        if struct is None or array is None or count is None:
+        if struct is None or array is None:
+            return
+        if count is None:
+            counter = self._target.variable("hugetlb_max_hstate")
+            if counter is not None:
+                fault = Fault(counter.address, counter.type.size, "excluded")
+                self._memory.missing.record(fault, "hstates")
             return
         length = array.type.length or MAX_HSTATES
         for index in range(min(count, length, MAX_HSTATES)):

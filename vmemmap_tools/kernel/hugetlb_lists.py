@@ -79,9 +79,11 @@ class HugetlbLists:
         if vmemmap.start_va <= va < vmemmap.end_va and va % page_size + size <= (
             page_size
         ):
-            frame = vmemmap.frame(vmemmap.page_number(va))
+            number = vmemmap.page_number(va)
+            frame = vmemmap.frame(number)
             if frame == HOLE:
-                raise Fault(va, size, "unmapped")
+                is_absent = vmemmap.is_absent(number)
+                raise Fault(va, size, "excluded" if is_absent else "unmapped")
             return self._memory.read_physical(frame * page_size + va % page_size, size)
         return self._memory.read(va, size)
 

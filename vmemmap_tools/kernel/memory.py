@@ -28,6 +28,14 @@ class Missing:
         """Count a fault; ``concern`` is a plural noun, e.g. "struct pages"."""
         self._counts[fault.kind, concern] += count
 
+    def about(self, *concerns: str) -> dict[str, int]:
+        """{kind: count} of what is missing of these concerns; empty if nothing is."""
+        found: Counter[str] = Counter()
+        for (kind, concern), count in self._counts.items():
+            if concern in concerns:
+                found[kind] += count
+        return dict(found)
+
     def __bool__(self) -> bool:
         return bool(self._counts)
 

@@ -146,7 +146,7 @@ class Pgmaps:
             entry = self._memory.record(self._range, first + i * self._range.size)
             start, end = entry["start"] >> shift, entry["end"] + 1 >> shift
             if not start < end <= limit or self._is_taken(start, end):
-                fault = Fault(entry.address, self._range.size, "io")
+                fault = Fault(entry.address, self._range.size, "damaged")
                 self._memory.missing.record(fault, "ranges of dev_pagemaps", count - i)
                 return
             insort(self._taken, (start, end))

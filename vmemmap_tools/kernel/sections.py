@@ -248,7 +248,7 @@ class Sections:
             place = va // (per_root * size)
             if place in taken:
                 # Roots never overlap; a page named by all would be a million sections.
-                fault = Fault(va, per_root * size, "io")
+                fault = Fault(va, per_root * size, "damaged")
                 self._memory.missing.record(fault, "mem_section roots linked twice")
                 continue
             taken.add(place)

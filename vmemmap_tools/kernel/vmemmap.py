@@ -112,14 +112,15 @@ class Vmemmap:
                     # No kernel maps a vmemmap so; one page of such entries would be a
                     # thousand times a thousand frames to count.
                     pa = item.entry & self._format.address_mask
-                    fault = Fault(pa, 1 << self._format.shift(item.level), "io", True)
+                    size = 1 << self._format.shift(item.level)
+                    fault = Fault(pa, size, "damaged", physical=True)
                     missing.record(fault, "leaves too large for a vmemmap")
             else:
                 self.absent.append(item)
                 if isinstance(item.error, Fault):
                     missing.record(item.error, "vmemmap page tables")
                 else:
-                    fault = Fault(item.pa, 8 * self._per_slot, "io", physical=True)
+                    fault = Fault(item.pa, 8 * self._per_slot, "damaged", True)
                     missing.record(fault, "vmemmap page tables linked twice")
 
     def _add_table(self, item: LeafTable) -> None:
@@ -195,6 +196,13 @@ class Vmemmap:
             return table[index]
         huge = self._huge.get(slot, 0)
         return huge + (index << self._page_shift) if huge else 0
+
+    def is_absent(self, first: int, count: int = 1) -> bool:
+        """Whether any of these pages hangs below a table that could not be read."""
+        start, end = self.page_va(first), self.page_va(first + count)
+        return any(
+            a.error is not None and a.va < end and start < a.end_va for a in self.absent
+        )
 
     def slot_kind(self, number: int) -> str:
         """What maps a page's slot: "base", "huge" or "hole"."""

@@ -37,7 +37,7 @@ TypeSource = Literal["auto", "dwarf", "btf", "vmcoreinfo"]
 TYPE_SOURCES: tuple[TypeSource, ...] = ("auto", "dwarf", "btf", "vmcoreinfo")
 """Where types may come from; "auto" takes the first of the others that there is."""
 
-FAULT_KINDS = ("excluded", "outside", "unmapped", "io")
+FAULT_KINDS = ("excluded", "outside", "unmapped", "io", "damaged")
 
 
 class TargetError(Exception):
@@ -49,7 +49,8 @@ class Fault(Exception):
 
     ``kind`` says why: "excluded" (the dump names it but left it out: it may have been
     zero), "outside" (the dump has no such memory), "unmapped" (no translation), "io"
-    (the reader failed). Never a sign of corruption by itself.
+    (the reader failed). None of these is a sign of corruption by itself; "damaged" is:
+    what was read cannot be, and following it was refused.
     """
 
     def __init__(self, address: int, size: int, kind: str, physical: bool = False):

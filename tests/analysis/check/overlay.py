@@ -8,7 +8,7 @@ is read from it too, but for the frames that a fault changed in the model's imag
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vmemmap_tools.analysis.check import Checker, Finding
@@ -18,10 +18,11 @@ from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.faults import Planted, apply
 from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.machine import Machine
+from vmemmap_tools.target.base import Fault
 from vmemmap_tools.target.drgn import DrgnTarget
 from vmemmap_tools.target.drgn_open import open_dump
 
-__all__ = ["Bench", "Overlay", "find"]
+__all__ = ["Bench", "Holes", "Overlay", "find"]
 
 PAGE = 4096
 
@@ -54,6 +55,23 @@ class Overlay(DrgnTarget):
         return b"".join(parts)
 
 
+class Holes(Overlay):
+    """A dump's target that lacks some frames, as a filtered or truncated dump does."""
+
+    def __init__(self, base: DrgnTarget, missing: Collection[int]):
+        super().__init__(base, {})
+        self._missing = missing
+        self.touched: set[int] = set()
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        for pfn in range(address // PAGE, (address + size - 1) // PAGE + 1):
+            if pfn in self._missing:
+                start = max(address, pfn * PAGE)
+                raise Fault(start, size, "excluded", physical=True)
+            self.touched.add(pfn)
+        return super().read_physical(address, size)
+
+
 class Bench:
     """A machine, its dump, and faults to lay over it."""
 
@@ -66,6 +84,11 @@ class Bench:
         assert isinstance(target, DrgnTarget)
         self.target = target
         self._pages = _stored(machine.image())
+
+    @property
+    def structures(self) -> list[int]:
+        """Frames that hold page tables and the kernel's data, not struct pages."""
+        return sorted(self._pages)
 
     def healthy(self) -> Kernel:
         """The dump as it was written."""

@@ -23,6 +23,9 @@ POOL=hugepages/hugepages-2048kB/nr_hugepages
 ND=/sys/bus/nd/devices
 DAX=/sys/bus/dax
 
+# asked WORD: whether the command line has vmemmap_tools.WORD=1
+asked() { grep -q "vmemmap_tools.$1=1" /proc/cmdline; }
+
 say() { echo "vmemmap-tools: $*" > /dev/console; }
 
 # wait_for SECONDS COMMAND...: try until it succeeds
@@ -95,6 +98,10 @@ namespace 0 dax_seed dax_pmem ram 1073741824
 namespace 1 dax_seed dax_pmem ram 2097152
 namespace 2 dax_seed dax_pmem pmem 2097152
 namespace 3 pfn_seed nd_pmem ram 2097152
+if asked partial; then
+	namespace 4 dax_seed dax_pmem ram 2097152
+	namespace 5 dax_seed dax_pmem pmem 2097152
+fi
 
 # as_memory DEVICE: give a DAX device to the kmem driver and online all of it
 as_memory() {
@@ -122,12 +129,62 @@ keep() {
 
 keep file file /huge-2M/held 4
 keep anon anon 3
-if grep -q vmemmap_tools.kmem=1 /proc/cmdline; then
+asked hosted && echo 1 > $DAX/devices/dax1.0/memmap_on_memory
+if asked kmem; then
 	as_memory dax1.0
 else
 	keep dax1.0 dax /dev/dax1.0 2097152 2
 fi
 keep dax2.0 dax /dev/dax2.0 2097152 2
+
+# ---- rarer things, each behind a word of the command line ----------------------------
+
+# attempt COMMAND...: note whether it succeeded, and why not
+attempt() {
+	if why=$(eval "$*" 2>&1); then
+		echo "ok $*" >> /run/attempts
+	else
+		echo "failed $*: $why" >> /run/attempts
+	fi
+}
+
+NODE_2M=hugepages/hugepages-2048kB
+NODE_1G=hugepages/hugepages-1048576kB
+
+# Gigantic pages made and demoted at run time; pages beyond the pool.
+pools() { cat $NODES/node*/$NODE_1G/nr_hugepages $NODES/node*/$NODE_2M/nr_hugepages; }
+
+if asked pools; then
+	attempt "echo 1 > $NODES/node0/$NODE_1G/nr_hugepages"
+	echo "pools" $(pools) >> /run/attempts
+	attempt "echo 1 > $NODES/node1/$NODE_1G/demote"
+	echo "pools" $(pools) >> /run/attempts
+	attempt "echo 100 > $NODES/node1/$NODE_2M/nr_hugepages"
+	attempt "echo 20 > /proc/sys/vm/nr_overcommit_hugepages"
+	free=$(cat /sys/kernel/mm/$NODE_2M/free_hugepages)
+	keep surplus anon $((free + 6))
+fi
+
+# Memory that goes offline and stays, and memory that is removed and added again.
+if asked remove; then
+	for block in /sys/devices/system/memory/memory*; do
+		case $(cat "$block/valid_zones") in
+		*Movable*) ;;
+		*) continue ;;
+		esac
+		grep -q "${block##*/}" /run/onlined 2> /dev/null && continue
+		attempt "echo offline > $block/state"
+		break
+	done
+	for block in $(cat /run/onlined 2> /dev/null); do
+		attempt "echo offline > /sys/devices/system/memory/$block/state"
+	done
+	if asked kmem; then
+		attempt "echo dax1.0 > $DAX/drivers/kmem/unbind"
+		attempt "echo dax1.0 > $DAX/drivers/kmem/remove_id"
+		attempt "echo dax1.0 > $DAX/drivers/device_dax/bind"
+	fi
+fi
 
 # ---- the record ----------------------------------------------------------------------
 
@@ -166,6 +223,7 @@ record() {
 	part hugetlb
 	values /sys/kernel/mm/hugepages/*/* $NODES/node*/hugepages/*/*
 	part steps; cat /run/steps
+	part attempts; cat /run/attempts 2> /dev/null
 	part node-meminfo; cat $NODES/node*/meminfo
 	part memory
 	values /sys/devices/system/memory/block_size_bytes \

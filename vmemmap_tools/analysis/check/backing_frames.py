@@ -40,6 +40,7 @@ def _place(context: Context, odd: Odd) -> Place:
     why="whoever gets that memory next writes to its struct pages and faults, or "
     "reads the tails of a folio that is gone.",
     look="vmemmap map; vmemmap page VA",
+    needs=("zones", "folios", "device maps"),
     racy=True,
     exceptions="Tails of device DAX may be read-only or not.",
 )
@@ -94,11 +95,13 @@ def readonly_is_hugetlb(context: Context) -> Iterator[Violation]:
     bug="a frame that was freed while a stale entry still maps it, and used again",
     why="two places of the vmemmap with one frame are one struct page for two pages.",
     look="vmemmap page pfn:FRAME: backs",
+    needs=("zones", "folios", "device maps"),
     racy=True,
 )
 def shared_frames_are_explained(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
     context.saw(len(kernel.vmemmap.frames.shared))
+    yield from _tables_linked_twice(context)
     looked_up = 0
     for odd in context.sharing.of_kind("shared"):
         others: list[int] = []
@@ -127,6 +130,24 @@ def shared_frames_are_explained(context: Context) -> Iterator[Violation]:
         )
 
 
+def _tables_linked_twice(context: Context) -> Iterator[Violation]:
+    """Entries that lead to a table which maps another part of the vmemmap already."""
+    for table in context.kernel.vmemmap.absent:
+        if table.error is not None:
+            continue
+        frame = table.pa >> context.geometry.page_shift
+        pfn = max(0, context.kernel.pages.pfn(table.va))
+        yield Violation(
+            Place("pfn", pfn),
+            "page table linked twice",
+            f"the page table of level {table.level} in frame {frame:#x} maps the "
+            f"vmemmap from {table.va:#x} on, and another part of it as well",
+            "one user",
+            "two",
+            {**hexed(va=table.va), "frame_pfn": frame, "level": table.level},
+        )
+
+
 @rule(
     "F12",
     "no frame behind the vmemmap, nor a page table of it, is free, slab, on an LRU "
@@ -138,6 +159,7 @@ def shared_frames_are_explained(context: Context) -> Iterator[Violation]:
     "with the wrong size",
     why="the frame's next owner overwrites struct pages.",
     look="vmemmap page pfn:FRAME",
+    needs=("device maps",),
     racy=True,
     exceptions="Between a batch's remap and its flush frames wait to be freed. Frames "
     "on a device and those never initialised have no state to look at.",

@@ -26,6 +26,7 @@ from ...kernel.pgmap import Pgmap
 from ...kernel.zones import Zone
 from ...target.base import Fault
 from .frame_scan import find_unusable
+from .gaps import gap
 from .sharing import Sharing
 from .usual import UsualFolios
 
@@ -38,6 +39,9 @@ Progress = Callable[[str, "int | None"], AbstractContextManager[Any]]
 
 MAX_FOLIO_BYTES_SHIFT = 34
 """``MAX_FOLIO_ORDER`` is 16 GiB on every architecture that has gigantic folios."""
+
+MAX_LEFT_OUT = 3
+"""Things that a rule leaves out and that are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Context:
         self._progress = progress
         self.examined = 0
         self.unread_counts: Counter[str] = Counter()
+        self.left_out: list[str] = []
 
     # Account of the running rule
 
@@ -88,6 +93,7 @@ class Context:
         """Start the account of the next rule."""
         self.examined = 0
         self.unread_counts = Counter()
+        self.left_out = []
 
     def saw(self, count: int = 1) -> None:
         """Count things that were looked at."""
@@ -97,6 +103,17 @@ class Context:
         """Count things that could not be looked at, here and for the whole answer."""
         self.unread_counts[fault.kind] += count
         self.kernel.missing.record(fault, concern, count)
+
+    def leave_out(self, what: str) -> None:
+        """Say that the running rule leaves something out, and why."""
+        if len(self.left_out) < MAX_LEFT_OUT:
+            self.left_out.append(what)
+        elif len(self.left_out) == MAX_LEFT_OUT:
+            self.left_out.append("and more")
+
+    def gap(self, part: str) -> str | None:
+        """What is missing of a part of `gaps.PARTS`, in words; None if it is whole."""
+        return gap(self.kernel, part)
 
     def track(
         self, label: str, items: Iterable[T], total: int | None = None
@@ -114,7 +131,10 @@ class Context:
         """Why a rule that needs these features does not apply; None if all are here."""
         for feature in self.kernel.features:
             if feature.name in features and not feature.present:
-                return f"not in this kernel: {feature.evidence}"
+                how = (
+                    "unknown here" if feature.present is None else "not in this kernel"
+                )
+                return f"{how}: {feature.evidence}"
         known = {f.name for f in self.kernel.features}
         return next((f"unknown here: {f}" for f in features if f not in known), None)
 
@@ -170,12 +190,6 @@ class Context:
     def folios_by_pfn(self) -> dict[int, Folio]:
         """Only for kernels' pools: as many entries as there are folios."""
         return {folio.pfn: folio for folio in self.folios}
-
-    @property
-    def folios_are_incomplete(self) -> bool:
-        """Whether struct pages were missing where folios were looked for."""
-        missing = self.kernel.missing.as_dict()
-        return any("struct pages" in concerns for concerns in missing.values())
 
     def hpg(self, folio: Folio, name: str) -> bool | None:
         return self.kernel.hugetlb.has_flag(folio, name)
@@ -309,6 +323,17 @@ class Context:
         _ = self.unusable_frames  # the one look at them all
         return self.frame_states.self_hosted
 
+    def is_initialised(self, pfn: int) -> bool:
+        """Whether the struct page of a pfn was ever set up, and is kept up to date.
+
+        Not in memory that is offline, nor in what an altmap reserves of a device: there
+        stands whatever the frame held before.
+        """
+        for one in self.device_ranges_in(pfn, pfn + 1):
+            return pfn >= one.first_pfn
+        section = self.kernel.sections.of_pfn(pfn)
+        return section is not None and section.has_mem_map and section.is_online
+
     @cached_property
     def pageblocks(self) -> Pageblocks:
         kernel = self.kernel
@@ -350,9 +375,3 @@ class Context:
                 else:
                     differ += 1
         return agree > differ
-
-    def is_absent(self, first: int, count: int) -> bool:
-        """Whether these vmemmap pages hang below a table that could not be read."""
-        vmemmap = self.kernel.vmemmap
-        start, end = vmemmap.page_va(first), vmemmap.page_va(first + count)
-        return any(a.va < end and start < a.end_va for a in vmemmap.absent)

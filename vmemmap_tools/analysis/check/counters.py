@@ -123,11 +123,12 @@ def _evidence(context: Context) -> dict[str, object]:
     severity="W",
     holds="kernels with nr_memmap_pages (6.11 and later)",
     reads=("nr_memmap_pages", "nr_memmap_boot_pages", "vmemmap page tables"),
-    bug='"mm/sparse: fix vmemmap accounting imbalance on memory hotplug error"',
+    bug='"mm/sparse-vmemmap: fix vmemmap accounting underflow"',
     why="every page of memmap is credited when populated and debited when freed; only "
     "the sum balances, since boot frames are replaced by others.",
     look="/proc/vmstat: nr_memmap_pages, nr_memmap_boot_pages; vmemmap summary",
     applies=_unknowable,
+    needs=("page tables", "sections", "zones", "device maps"),
     racy=True,
     exceptions="A surplus that device DAX explains is told by C3.",
 )
@@ -198,6 +199,7 @@ def counters_are_not_negative(context: Context) -> Iterator[Violation]:
     "2M, 4094 for 1G.",
     look="vmemmap dax: SAVED; /proc/vmstat before and after the device is added",
     applies=lambda context: _unknowable(context) or context.lacks("dax-dedup"),
+    needs=("page tables", "sections", "zones", "device maps"),
     racy=True,
 )
 def dax_counts_kept_pages(context: Context) -> Iterator[Violation]:

@@ -53,9 +53,19 @@ def name(folio: Folio) -> str:
 
 
 def _suspects(context: Context) -> Iterator[Folio]:
-    """Folios that are not in the usual order; all count as examined."""
+    """Folios that are not in the usual order; all count as examined.
+
+    Those whose page tables are not all here could be in any order.
+    """
+    vmemmap, number = context.kernel.vmemmap, context.kernel.pages.vmemmap_page
     context.saw(len(context.folios))
-    return context.usual.others()
+    for folio in context.usual.others():
+        if vmemmap.absent and vmemmap.is_absent(
+            number(folio.pfn), max(1, folio.backing.pages)
+        ):
+            context.leave_out(f"{name(folio)}: a page table of its vmemmap is missing")
+            continue
+        yield folio
 
 
 def _optimised(context: Context) -> Iterator[Folio]:
@@ -194,6 +204,7 @@ def tails_are_readonly(context: Context) -> Iterator[Violation]:
     "later to the zone's tail page; anything else reads as other struct pages.",
     look="vmemmap map --pfn HEAD+N",
     applies=without_folios,
+    needs=("zones",),
     racy=True,
 )
 def tails_have_one_target(context: Context) -> Iterator[Violation]:

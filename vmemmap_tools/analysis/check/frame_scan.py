@@ -30,8 +30,9 @@ def find_unusable(context: Context) -> Iterator[FrameState]:
     found = 0
     for state in context.track("looking at vmemmap frames", states):
         if isinstance(state, FrameState):
-            found += 1
-            yield state
+            if context.is_initialised(state.pfn):
+                found += 1
+                yield state
         else:
             _, count, fault = state
             context.unread(fault, "struct pages of vmemmap frames", count)

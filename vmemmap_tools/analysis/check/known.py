@@ -61,7 +61,7 @@ KNOWN_ISSUES = {
             "memmap_init() runs over the aliased struct pages of gigantic boot pages, "
             "so that the zone's shared tail page keeps refcount 1; restoring such a "
             "folio copies it into every tail",
-            "mm/mm_init: skip initializing shared tail pages",
+            "mm/mm_init: skip initializing shared vmemmap tail pages",
         ),
         KnownIssue(
             DAX_ACCOUNTING,

@@ -52,7 +52,7 @@ def _read_again(
         seen = again[rule.id] = set()
         context.begin()
         try:
-            if rule.applies(context) is None:
+            if rule.applies(context) is None and rule.hindrance(context) is None:
                 for violation in rule.check(context):
                     seen.add((violation.cause, violation.where))
         except (Fault, TargetError):

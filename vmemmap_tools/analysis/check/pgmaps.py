@@ -28,10 +28,17 @@ def place(start: int) -> Place:
 def _compounds(
     context: Context,
 ) -> Iterator[tuple[Pgmap, int, int, int, CompoundBacking]]:
-    """(map, first pfn, end pfn, head pfn, backing) of every device compound."""
+    """(map, first pfn, end pfn, head pfn, backing) of every device compound.
+
+    Those whose page tables are not all here are left out.
+    """
+    vmemmap, number = context.kernel.vmemmap, context.kernel.pages.vmemmap_page
     for one in context.compound_ranges:
         pgmap, start, end = one.pgmap, one.first_pfn, one.end
         for head, backing in compounds_of(context.kernel, pgmap, start, end):
+            if vmemmap.absent and vmemmap.is_absent(number(head), backing.pages):
+                context.leave_out(f"compound at pfn {head:#x}: a page table is missing")
+                continue
             context.saw()
             yield pgmap, start, end, head, backing
 
@@ -66,6 +73,7 @@ def _backing_evidence(context: Context, head: int, pgmap: Pgmap) -> dict[str, ob
     "removed: populated otherwise, removal frees the wrong frames.",
     look="vmemmap dax: SAVED against EXPECTED; vmemmap map --pfn HEAD+N",
     applies=_without_compounds,
+    needs=("sections", "zones"),
     racy=True,
     exceptions="Memory added to an early section uses the boot memmap as it is; parts "
     "of sections are not shared where sections carry the order.",
@@ -73,11 +81,14 @@ def _backing_evidence(context: Context, head: int, pgmap: Pgmap) -> dict[str, ob
 def compound_is_shared_as_predicted(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
     by_order = kernel.sections.order_member is not None
+    is_predictable = _sharing_is_predictable(context)
     for pgmap, start, end, head, backing in _compounds(context):
         if not backing.mapped:
             continue  # S4 tells
         wanted = expected_saving(kernel, pgmap, start, end, head)
         saved = backing.saved_pages
+        if not is_predictable:
+            wanted = saved
         in_transition = by_order and wanted and saved == wanted + 1
         if saved == wanted or in_transition:
             if backing.layout == "mixed" and saved:
@@ -107,6 +118,24 @@ def compound_is_shared_as_predicted(context: Context) -> Iterator[Violation]:
         )
 
 
+def _sharing_is_predictable(context: Context) -> bool:
+    """Whether types tell if this kernel shares the vmemmap of devices.
+
+    x86-64 does wherever it can. Other architectures choose when the kernel is built,
+    which no type shows: there one compound that is shared has to do.
+    """
+    kernel = context.kernel
+    if kernel.is_untold("dax-dedup"):
+        return False
+    if not kernel.has("dax-dedup") or context.geometry.arch.name == "x86_64":
+        return True
+    return any(
+        backing.is_optimised
+        for one in context.compound_ranges
+        for _, backing in compounds_of(kernel, one.pgmap, one.first_pfn, one.end)
+    )
+
+
 def _refcount_applies(context: Context) -> str | None:
     return context.lacks("dax-dedup")
 
@@ -122,6 +151,7 @@ def _refcount_applies(context: Context) -> str | None:
     "the last; too few and it is freed while others map it.",
     look="vmemmap page pfn:FRAME: refcount, backs",
     applies=_refcount_applies,
+    needs=("page tables", "zones"),
     racy=True,
     exceptions="Zones' shared tail pages may be counted once and for each mapping.",
 )
@@ -173,6 +203,7 @@ def _altmaps(context: Context) -> Iterator[tuple[Pgmap, Altmap, int, int]]:
     why="vmem_altmap_free() takes frames back by count: what lies elsewhere is never "
     "freed, and what is not counted is given out twice.",
     look="vmemmap dax; vmemmap map --pfn A-B",
+    needs=("page tables", "sections"),
     racy=True,
     exceptions="Page tables never come from the altmap. Memory added to an early "
     "section uses the boot memmap.",
@@ -260,6 +291,7 @@ def _frames_outside(
             else None
         )
     ),
+    needs=("zones",),
     racy=True,
 )
 def later_sections_alias(context: Context) -> Iterator[Violation]:

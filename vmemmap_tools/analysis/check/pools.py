@@ -56,6 +56,7 @@ def _key_value(context: Context) -> int | None:
     "low a count and compound_head() of aliased tails is wrong everywhere.",
     look=f"in drgn: prog['{KEY}'].key.enabled; vmemmap hvo: OPTIMISED",
     applies=_without_key,
+    needs=("folios",),
     racy=True,
     exceptions="5.19 adds one while the mode is on. -1 is a transition in progress.",
 )
@@ -68,7 +69,7 @@ def key_counts_folios(context: Context) -> Iterator[Violation]:
     hstate = context.kernel.target.struct("hstate")
     counts_mode = hstate is not None and "optimize_vmemmap_pages" in hstate
     allowed = {optimised, optimised + 1} if counts_mode else {optimised}
-    if value in allowed or context.folios_are_incomplete:
+    if value in allowed:
         return
     variable = context.kernel.target.variable(KEY)
     assert variable is not None
@@ -104,7 +105,7 @@ def pool_counts_agree(context: Context) -> Iterator[Violation]:
     for hstate in context.kernel.hugetlb.hstates:
         context.saw()
         yield from _sums(hstate)
-        lists = [one for one in context.pool_lists if one.hstate.va == hstate.va]
+        lists = _lists(context, hstate)
         on_lists = 0
         for one in lists:
             yield from _list_shape(one)
@@ -124,6 +125,18 @@ def pool_counts_agree(context: Context) -> Iterator[Violation]:
             )
         if complete:
             yield from _freed_flags(context, hstate, lists)
+
+
+def _lists(context: Context, hstate: Hstate) -> list[PoolList]:
+    """A pool's lists; none where not all of its nodes or folios are here."""
+    for part in ("zones", "folios"):
+        why = context.gap(part)
+        if why is not None:
+            context.leave_out(
+                f"the lists of {hstate.name} are not checked, since {why}"
+            )
+            return []
+    return [one for one in context.pool_lists if one.hstate.va == hstate.va]
 
 
 def _sums(hstate: Hstate) -> Iterator[Violation]:

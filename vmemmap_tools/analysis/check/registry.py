@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from .findings import SEVERITIES, Violation
+from .gaps import PARTS
 
 if TYPE_CHECKING:
     from .context import Context
@@ -31,7 +32,9 @@ FAMILIES = {
 class Rule:
     """A rule: what must hold, and everything that helps to read a finding.
 
-    ``applies`` tells why the rule does not apply to a kernel, None if it does.
+    ``applies`` tells why the rule does not apply to a kernel, None if it does. Of
+    ``needs`` (parts of `gaps.PARTS`) nothing may be missing, or what is there would
+    look wrong for want of the rest: then the rule is not checked.
     ``racy`` rules read what a running kernel changes meanwhile. ``thorough`` ones read
     much and are left out by ``--quick``; of others it leaves out ``quick_omits``.
     """
@@ -46,10 +49,15 @@ class Rule:
     look: str
     applies: Applies
     check: Check
+    needs: tuple[str, ...] = ()
     racy: bool = False
     thorough: bool = False
     exceptions: str = ""
     quick_omits: str = ""
+
+    def hindrance(self, context: Context) -> str | None:
+        """What is missing without which this rule would see damage that is none."""
+        return next(filter(None, map(context.gap, self.needs)), None)
 
     @property
     def docs(self) -> str:
@@ -76,6 +84,7 @@ def rule(
     why: str,
     look: str,
     applies: Applies = _always,
+    needs: tuple[str, ...] = (),
     racy: bool = False,
     thorough: bool = False,
     exceptions: str = "",
@@ -85,6 +94,7 @@ def rule(
     assert severity in SEVERITIES
     assert id not in RULES
     assert id[0] in FAMILIES
+    assert set(needs) <= set(PARTS)
 
     def register(check: Check) -> Check:
         RULES[id] = Rule(
@@ -98,6 +108,7 @@ def rule(
             look=look,
             applies=applies,
             check=check,
+            needs=needs,
             racy=racy,
             thorough=thorough,
             exceptions=exceptions,

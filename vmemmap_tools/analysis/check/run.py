@@ -96,6 +96,10 @@ class Checker:
             if account.why is not None:
                 account.status = "not applicable"
                 return []
+            account.why = rule.hindrance(context)
+            if account.why is not None:
+                account.status = "not checked"
+                return []
             for violation in rule.check(context):
                 if len(found) < MAX_FINDINGS:
                     found.append(as_finding(rule, violation))
@@ -111,6 +115,8 @@ class Checker:
         if account.unread and account.status == "checked":
             kinds = ", ".join(f"{n} {kind}" for kind, n in account.unread.items())
             account.status, account.why = "partly", f"not in the dump: {kinds}"
+        if context.left_out and account.status == "checked":
+            account.status, account.why = "partly", "; ".join(context.left_out)
         if self._quick and rule.quick_omits and account.status == "checked":
             account.status = "partly"
             account.why = f"--quick leaves out {rule.quick_omits}"

@@ -86,6 +86,7 @@ def _order_at_run_time(context: Context) -> str | None:
     "page is needed; memmap_init() would skip pages that nobody initialises.",
     look="vmemmap sections NR; vmemmap dax",
     applies=_order_at_run_time,
+    needs=("device maps",),
     racy=True,
     exceptions="While booting hugetlb sections carry their order. With a zone in "
     "mem_section hugetlb may keep it for good: a warning there.",
@@ -172,6 +173,7 @@ def no_huge_leaf_with_order(context: Context) -> Iterator[Violation]:
     "sections must be populated by the same rule.",
     look="vmemmap sections A-B",
     applies=_without_order,
+    needs=("zones",),
     racy=True,
 )
 def compound_has_one_order(context: Context) -> Iterator[Violation]:
@@ -293,6 +295,7 @@ def mixed_section_is_marked(context: Context) -> Iterator[Violation]:
     why="the flag says how the section was populated, not what it holds now.",
     look="vmemmap sections NR: state letter V; vmemmap hvo --folios",
     applies=lambda context: context.lacks("vmemmap-preinit"),
+    needs=("folios",),
     racy=True,
 )
 def preinit_is_gigantic(context: Context) -> Iterator[Violation]:

@@ -28,7 +28,7 @@ def place(section: Section) -> Place:
 @rule(
     "S1",
     "a section with a memmap is marked present, has a usage structure, lies below "
-    "the highest present section and has no undefined flag bits",
+    "the highest present section and has no unknown flag bits",
     severity="E",
     holds="all",
     reads=("mem_section",),
@@ -38,7 +38,8 @@ def place(section: Section) -> Place:
     look="vmemmap sections NR; in drgn: prog['mem_section'][root][slot]",
     racy=True,
     exceptions="SECTION_MARKED_PRESENT goes away in future kernels; hot remove "
-    "clears HAS_MEM_MAP before it zeroes the word.",
+    "clears HAS_MEM_MAP before it zeroes the word. Flags below SECTION_MAP_LAST_BIT "
+    "that this tool does not know belong to a newer kernel: information.",
 )
 def section_is_whole(context: Context) -> Iterator[Violation]:
     flags = context.kernel.sections.flags
@@ -51,7 +52,7 @@ def section_is_whole(context: Context) -> Iterator[Violation]:
         flags.is_vmemmap_preinit,
     ]
     defined = sum(1 << bit for bit in named if bit is not None)
-    undefined = (1 << flags.last_bit) - 1 & ~defined
+    unknown = (1 << flags.last_bit) - 1 & ~defined
     target = context.kernel.target
     highest = next(filter(None, map(target.unsigned, HIGHEST)), None)
     for section in context.kernel.sections:
@@ -79,14 +80,15 @@ def section_is_whole(context: Context) -> Iterator[Violation]:
                 None,
                 word,
             )
-        if section.word & undefined:
+        if section.word & unknown:
             yield Violation(
                 place(section),
-                "undefined flag bits",
-                f"section {section.nr} has flag bits that no kernel code sets",
+                "unknown flag bits",
+                f"section {section.nr} has flags that this tool does not know",
                 "0x0",
-                f"{section.word & undefined:#x}",
+                f"{section.word & unknown:#x}",
                 word,
+                severity="I",
             )
         if highest is not None and section.nr > highest:
             yield Violation(
@@ -172,6 +174,7 @@ def _is_known_memory(context: Context, section: Section, start: int, end: int) -
     why="section_deactivate() frees the section when its last subsection goes; a bit "
     "left behind makes pfn_valid() true for memory that is not there.",
     look="vmemmap sections NR: the count of subsections; /proc/iomem of the machine",
+    needs=("zones", "device maps", "memory blocks"),
     racy=True,
     exceptions="Early sections may have holes in the bitmap although pfn_valid() "
     "says yes.",
@@ -261,7 +264,12 @@ def populated_is_mapped(context: Context) -> Iterator[Violation]:
                 continue
             entries = kernel.vmemmap.entries(first, last - first + 1)
             holes = [i for i, e in enumerate(entries) if not e & present]
-            if not holes or context.is_absent(first, len(entries)):
+            if not holes:
+                continue
+            if kernel.vmemmap.is_absent(first, len(entries)):
+                context.leave_out(
+                    f"section {section.nr}: a page table of its vmemmap is not here"
+                )
                 continue
             va = kernel.vmemmap.page_va(first + holes[0])
             yield Violation(
@@ -287,6 +295,7 @@ def populated_is_mapped(context: Context) -> Iterator[Violation]:
     why="depopulate_section_memmap() must undo what populating did; what stays mapped "
     "is memory lost, or a window onto memory that has another owner by now.",
     look="vmemmap map --section NR; vmemmap page VA: which frame is behind it",
+    needs=("sections",),
     racy=True,
     exceptions="A huge leaf spans neighbouring subsections (x86 fills the rest with "
     "0xFD) and, where sections are small, several sections.",

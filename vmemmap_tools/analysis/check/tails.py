@@ -58,6 +58,7 @@ def _is_struct_page(context: Context, va: int) -> bool:
     "order maps.",
     look="vmemmap zones; vmemmap page ADDRESS",
     applies=_without_tails,
+    needs=("sections",),
     exceptions="Memory may come from another node when the own one is full (no "
     "__GFP_THISNODE): a warning.",
 )
@@ -213,6 +214,7 @@ def _odd_evidence(context: Context, odd: Odd) -> dict[str, object]:
     "the compound word: a wrong tail page leads to a wrong head.",
     look="vmemmap page VA; vmemmap zones",
     applies=_without_tails,
+    needs=("zones", "folios", "device maps"),
     racy=True,
 )
 def tail_mapping_fits(context: Context) -> Iterator[Violation]:

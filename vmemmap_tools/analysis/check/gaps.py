@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Parts of a kernel that a dump may hold with gaps.
+
+A folio whose head is missing leaves shared frames behind that nobody seems to own, a
+node that is missing takes the names of its shared tail pages with it. Rules that would
+mistake such remains for damage name the parts that they need whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    from ...kernel.kernel import Kernel
+
+__all__ = ["PARTS", "gap"]
+
+SECTIONS = ("mem_section root pointers", "mem_section roots")
+TABLES = ("vmemmap page tables",)
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "page tables": TABLES,
+    "sections": SECTIONS,
+    "zones": ("pages of node_data", "nodes", "arrays of shared tail pages"),
+    "folios": (*SECTIONS, *TABLES, "struct pages", "hstates"),
+    "device maps": (
+        "nodes of pgmap_array",
+        "dev_pagemaps",
+        "ranges of dev_pagemaps",
+    ),
+    "memory blocks": ("memory blocks",),
+}
+"""Parts, and the concerns under which the views count what they lack of them."""
+
+READ: Mapping[str, Callable[[Kernel], object]] = {
+    "page tables": lambda kernel: kernel.vmemmap,
+    "sections": lambda kernel: len(kernel.sections),
+    "zones": lambda kernel: kernel.zones,
+    "folios": lambda kernel: kernel.hugetlb.folios(),
+    "device maps": lambda kernel: kernel.pgmaps,
+    "memory blocks": lambda kernel: kernel.sections.memory_block_va(0),
+}
+"""What to look at before it is known whether a part is whole."""
+
+
+def gap(kernel: Kernel, part: str) -> str | None:
+    """What is missing of a part, in words; None if it is whole."""
+    READ[part](kernel)
+    found = kernel.missing.about(*PARTS[part])
+    if not found:
+        return None
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+    return f"the {part} are not whole here: {counts}"
