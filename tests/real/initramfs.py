@@ -15,18 +15,19 @@ from pathlib import Path
 from .cache import RealError, require_tool
 from .kernels import MODULES, Kernel
 
-__all__ = ["build"]
+__all__ = ["Archive", "build"]
 
 _GUEST = Path(__file__).parent / "guest"
 _CONSOLE = (5, 1)
 
 
-class _Archive:
+class Archive:
     """A cpio archive in memory."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._count = 0
+        self._directories: set[str] = set()
 
     def add(
         self, name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)
@@ -50,6 +51,15 @@ class _Archive:
         """Append an executable file."""
         self.add(name, stat.S_IFREG | 0o755, data)
 
+    def file_with_parents(self, path: Path, data: bytes) -> None:
+        """Append an executable file at an absolute path, directories before it."""
+        for parent in reversed(path.parents[:-1]):
+            name = str(parent).lstrip("/")
+            if name not in self._directories:
+                self._directories.add(name)
+                self.directory(name)
+        self.program(str(path).lstrip("/"), data)
+
     def finish(self) -> bytes:
         """Close the archive and return its bytes."""
         self.add("TRAILER!!!", 0)
@@ -64,7 +74,7 @@ def build(kernel: Kernel, out: Path) -> None:
 
     :raises RealError: if the helper cannot be compiled or busybox is not static
     """
-    archive = _Archive()
+    archive = Archive()
     for name in ("bin", "dev", "modules"):
         archive.directory(name)
     archive.add("dev/console", stat.S_IFCHR | 0o600, device=_CONSOLE)

@@ -51,6 +51,10 @@ def command_line(extra: tuple[str, ...] = ()) -> str:
     return " ".join(_WORDS + extra)
 
 
+def _socket(name: str, path: Path) -> str:
+    return f"socket,id={name},path={path},server=on,wait=off"
+
+
 class Guest:
     """A running guest; a context manager that ends it.
 
@@ -59,6 +63,8 @@ class Guest:
     :param words: the kernel's command line
     :param out: directory that receives ``console.txt`` and ``truth.txt``
     :param la57: give the guest five levels of page tables
+
+    A program in the guest may answer at ``agent_socket``, through the port "agent".
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Guest:
         self.qmp_socket = self._sockets / "qmp"
         self.user_qmp_socket = self._sockets / "qmp-user"
         self.gdb_socket = self._sockets / "gdb"
+        self.agent_socket = self._sockets / "agent"
         self.log = out / "qemu.txt"
         # QEMU 7.2 computes wrong flags around cmpxchg16b, which SLUB depends on.
         cpu = "max,cx16=off" + ("" if la57 else ",la57=off")
@@ -84,10 +91,12 @@ class Guest:
             *("-device", "vmcoreinfo", "-device", "virtio-serial-pci"),
             *("-chardev", f"file,id=truth,path={self.record}"),
             *("-device", "virtserialport,chardev=truth,name=truth"),
+            *("-chardev", _socket("agent", self.agent_socket)),
+            *("-device", "virtserialport,chardev=agent,name=agent"),
             *("-serial", f"file:{self.console}"),
             *("-qmp", f"unix:{self.qmp_socket},server=on,wait=off"),
             *("-qmp", f"unix:{self.user_qmp_socket},server=on,wait=off"),
-            *("-chardev", f"socket,id=gdb,path={self.gdb_socket},server=on,wait=off"),
+            *("-chardev", _socket("gdb", self.gdb_socket)),
             *("-gdb", "chardev:gdb"),
             *("-display", "none", "-vga", "none", "-nic", "none", "-no-reboot"),
             *("-kernel", str(vmlinuz), "-initrd", str(initrd), "-append", words),

@@ -156,8 +156,8 @@ def command(
     Findings with one cause are shown once, with a count. SEV is E (corruption),
     W (suspicious) or I (worth knowing); KNOWN ISSUE names a kernel defect whose pattern
     fits. What could not be read is never a finding: the answer ends with what was
-    checked and what was not. On a running kernel a finding has to show in three
-    readings.
+    checked and what was not. On a running kernel a finding has to show unaltered in
+    all of several readings.
 
     Exit status: 1 if there is a finding of severity E, 0 otherwise.
     """

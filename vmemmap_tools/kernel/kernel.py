@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from ..target.base import Target
+from ..target.base import Refreshable, Target
 from .bare import types_are_known
 from .counters import MemmapCounters, read_memmap_counters
 from .features import Feature, features_without_types, find_features
@@ -42,6 +42,8 @@ class Kernel:
 
     def fresh(self) -> Kernel:
         """A new reading of the same target."""
+        if isinstance(self.target, Refreshable):
+            self.target.refresh()
         return Kernel(self.target)
 
     @cached_property

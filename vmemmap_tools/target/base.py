@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 __all__ = [
     "TYPE_SOURCES",
@@ -22,6 +22,7 @@ __all__ = [
     "Member",
     "MemoryProvider",
     "PhysicalRange",
+    "Refreshable",
     "Struct",
     "SymbolProvider",
     "Target",
@@ -179,6 +180,14 @@ class MemoryProvider(Protocol):
 
     def evidence(self) -> list[Evidence]:
         """What the memory is read from."""
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """A memory that keeps what may have changed since it was opened."""
+
+    def refresh(self) -> None:
+        """Look anew at what memory there is, and forget what was read of it."""
 
 
 class TypeProvider(Protocol):

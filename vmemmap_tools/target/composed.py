@@ -16,6 +16,7 @@ from .base import (
     Function,
     MemoryProvider,
     PhysicalRange,
+    Refreshable,
     Struct,
     SymbolProvider,
     TypeProvider,
@@ -103,6 +104,11 @@ class ComposedTarget(TypedMemory):
 
     def ranges(self) -> Sequence[PhysicalRange]:
         return self.memory.ranges()
+
+    def refresh(self) -> None:
+        """Look anew at the memory; types and symbols stay as they are."""
+        if isinstance(self.memory, Refreshable):
+            self.memory.refresh()
 
     def unsigned(self, name: str) -> int | None:
         return self.unsigned_from(self.memory, name)

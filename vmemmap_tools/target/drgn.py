@@ -9,6 +9,7 @@ with drgn's own types and symbols.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Callable
 
 import drgn
 
@@ -28,7 +29,9 @@ PAGE = 4096
 class DrgnMemory:
     """Reads a kernel's memory through a drgn Program.
 
-    ``segments`` are an ELF dump's program headers, None for other sources.
+    ``segments`` are an ELF dump's program headers, None for other sources. ``reopen``
+    makes a new Program where a source's memory may come and go: drgn notes only at the
+    start what there is.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class DrgnMemory:
         prog: drgn.Program,
         segments: SegmentMap | None = None,
         source: str = "drgn Program",
+        reopen: Callable[[], drgn.Program] | None = None,
     ):
         self.prog = prog
+        self.reopen = reopen
         self.live = bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
         platform = prog.platform
         self.arch = platform.arch.name.lower() if platform else "unknown"
@@ -78,6 +83,11 @@ class DrgnMemory:
             raise _fault(error, address, size, physical=True) from None
         except (OverflowError, ValueError):
             raise Fault(address, size, "outside", physical=True) from None
+
+    def refresh(self) -> None:
+        self._page_table = None
+        if self.reopen is not None:
+            self.prog = self.reopen()
 
     def ranges(self) -> Sequence[PhysicalRange]:
         if self.segments is None:
@@ -128,15 +138,16 @@ class DrgnTarget(DrgnMemory, TypedMemory):
         segments: SegmentMap | None = None,
         release: str | None = None,
         source: str = "drgn Program",
+        reopen: Callable[[], drgn.Program] | None = None,
     ):
-        super().__init__(prog, segments, source)
+        super().__init__(prog, segments, source, reopen)
         self._combine(DrgnTypes(prog), DrgnSymbols(prog))
         self.release = release or self.vmcoreinfo.get("OSRELEASE", "unknown")
 
     @classmethod
     def over(cls, memory: DrgnMemory, release: str | None = None) -> DrgnTarget:
         """The Program of an opened memory as a Target."""
-        return cls(memory.prog, memory.segments, release, memory.source)
+        return cls(memory.prog, memory.segments, release, memory.source, memory.reopen)
 
     def unsigned(self, name: str) -> int | None:
         return self.unsigned_from(self, name)

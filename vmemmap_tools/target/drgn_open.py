@@ -109,6 +109,11 @@ def open_live(
             f"{KCORE} cannot be read: run as root, or name a dump with -c"
         )
     _silence_drgn()
+    memory = DrgnMemory(_open_kcore(), source=KCORE, reopen=_open_kcore)
+    return _with_types(memory, symbols, types, root=Path("/"))
+
+
+def _open_kcore() -> drgn.Program:
     prog = drgn.Program()
     try:
         prog.set_kernel()
@@ -119,8 +124,7 @@ def open_live(
         ) from None
     except Exception as error:
         raise TargetError(f"{KCORE}: {reason(error)}") from None
-    memory = DrgnMemory(prog, source=KCORE)
-    return _with_types(memory, symbols, types, root=Path("/"))
+    return prog
 
 
 def open_qemu(

@@ -2,23 +2,34 @@
 """A running kernel changes between two reads: findings have to show again.
 
 Page tables and struct pages are read at different times, and the kernel rewrites both
-step by step (hot add, optimisation, restore). What three independent readings agree on
-is no step of such an operation.
+step by step (hot add, optimisation, restore). So a finding counts only if further
+readings show it unaltered, and if the place it speaks of stood still around each of
+them: what holds between two equal looks at a place is no step of such an operation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Hashable, Mapping, Sequence
 
 from ...kernel.kernel import Kernel
+from ...kernel.pulse import pulse
+from ...kernel.table_frames import for_each_table_frame
 from ...target.base import Fault, TargetError
 from .context import Context, Progress
-from .findings import Finding
+from .findings import Finding, Place, Violation
 from .registry import Rule
 
-__all__ = ["FURTHER_READINGS", "confirm"]
+__all__ = ["PAUSES", "SIFTINGS", "confirm"]
 
-FURTHER_READINGS = 2
+SIFTINGS = 2
+"""Readings of all rules together, which leave little for the careful ones."""
+
+PAUSES = (0.0, 0.05, 0.2, 0.8)
+"""Seconds before each careful reading: longer and longer, as no loop repeats itself."""
+
+FOLIO_PAGES = 8
+"""Vmemmap pages from a folio's first that have to stand still: a 2 MiB page's all."""
 
 
 def confirm(
@@ -29,32 +40,117 @@ def confirm(
 ) -> tuple[dict[str, list[Finding]], dict[str, int]]:
     """(findings that every further reading shows, number dismissed), by rule."""
     kept = {rule.id: list(found[rule.id]) for rule in rules}
-    for _ in range(FURTHER_READINGS):
+    for _ in range(SIFTINGS):
+        _sift(kernel, rules, kept, progress)
+    for pause in PAUSES:
         pending = [rule for rule in rules if kept[rule.id]]
-        if not pending:
-            break
-        again = _read_again(kernel, pending, progress)
+        if pending:
+            time.sleep(pause)
         for rule in pending:
-            kept[rule.id] = [
-                f for f in kept[rule.id] if (f.cause, f.where) in again[rule.id]
-            ]
+            kept[rule.id] = _seen_again(kernel, rule, kept[rule.id], progress)
     dismissed = {rule.id: len(found[rule.id]) - len(kept[rule.id]) for rule in rules}
     return kept, dismissed
 
 
-def _read_again(
-    kernel: Kernel, rules: Iterable[Rule], progress: Progress
-) -> dict[str, set[tuple[str, object]]]:
-    """What a fresh reading of the kernel shows, by rule."""
-    context = Context(kernel.fresh(), progress)
-    again: dict[str, set[tuple[str, object]]] = {}
-    for rule in rules:
-        seen = again[rule.id] = set()
-        context.begin()
+def _sift(
+    kernel: Kernel,
+    rules: Sequence[Rule],
+    kept: dict[str, list[Finding]],
+    progress: Progress,
+) -> None:
+    """Drop what one fresh reading, for all rules, does not show as it was."""
+    pending = [rule for rule in rules if kept[rule.id]]
+    context = Context(kernel.fresh(), progress) if pending else None
+    for rule in pending:
+        assert context is not None
         try:
-            if rule.applies(context) is None and rule.hindrance(context) is None:
-                for violation in rule.check(context):
-                    seen.add((violation.cause, violation.where))
+            again = _violations(context, rule)
         except (Fault, TargetError):
-            continue  # A reading that failed confirms nothing.
-    return again
+            again = set()  # A reading that failed confirms nothing.
+        kept[rule.id] = [f for f in kept[rule.id] if _identity(f) in again]
+
+
+def _seen_again(
+    kernel: Kernel, rule: Rule, findings: Sequence[Finding], progress: Progress
+) -> list[Finding]:
+    """The findings that a fresh reading shows as they were, in places that stood still.
+
+    A reading for each rule, so that little time passes between its two ends.
+    """
+    try:
+        reading = kernel.fresh()
+        before = _Look(reading)
+        again = _violations(Context(reading, progress), rule)
+        after = _Look(kernel.fresh())
+        return [
+            f
+            for f in findings
+            if _identity(f) in again and before.of(f.where) == after.of(f.where)
+        ]
+    except (Fault, TargetError):
+        return []
+
+
+def _violations(context: Context, rule: Rule) -> set[Hashable]:
+    context.begin()
+    if rule.applies(context) is not None or rule.hindrance(context) is not None:
+        return set()
+    return {_identity(violation) for violation in rule.check(context)}
+
+
+def _identity(finding: Finding | Violation) -> Hashable:
+    """What two readings have to agree on; messages have the numbers in them."""
+    return finding.cause, finding.where, finding.message
+
+
+class _Look:
+    """What a kernel maps, counts and lists at one time, to be compared by place."""
+
+    def __init__(self, kernel: Kernel):
+        self._kernel = kernel
+        self._pulse = pulse(kernel)
+        self._vmemmap = kernel.vmemmap
+        self._tables = self._table_frames()
+
+    def of(self, place: Place) -> object:
+        """Whatever findings about this place depend on; all there is, if unsure."""
+        number = place.id
+        if isinstance(number, int):
+            if place.kind == "frame":
+                mappings = self._vmemmap.frames.mappings(number)
+                return mappings, number in self._tables
+            if place.kind in ("folio", "pfn"):
+                return self._of_pages(number, FOLIO_PAGES)
+            if place.kind == "section":
+                return self._of_section(number)
+            if place.kind == "pgmap":
+                return self._of_pgmap(number)
+        return self._of_everything()
+
+    def _of_pages(self, pfn: int, count: int) -> object:
+        first = self._kernel.pages.vmemmap_page(pfn)
+        section = self._kernel.sections.of_pfn(pfn)
+        return section, self._vmemmap.entries(first, count)
+
+    def _of_section(self, nr: int) -> object:
+        geometry = self._kernel.geometry
+        pages = geometry.pages_per_section // geometry.struct_pages_per_page
+        return self._of_pages(nr * geometry.pages_per_section, pages)
+
+    def _of_pgmap(self, pfn: int) -> object:
+        found = [
+            p for p in self._kernel.pgmaps if any(a <= pfn < b for a, b in p.ranges)
+        ]
+        ranges = [r for p in found for r in p.ranges] or [(pfn, pfn + 1)]
+        between = self._kernel.sections.between
+        return found, [self._of_section(s.nr) for a, b in ranges for s in between(a, b)]
+
+    def _of_everything(self) -> object:
+        vmemmap, per_slot = self._vmemmap, self._vmemmap.pages_per_slot
+        tables = [hash(tuple(vmemmap.entries(n, per_slot))) for n, _ in vmemmap.slots()]
+        return self._pulse, tables
+
+    def _table_frames(self) -> set[int]:
+        table = self._kernel.page_table
+        window = self._kernel.geometry.vmemmap_window
+        return {frame.pfn for frame in for_each_table_frame(table, *window)}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Running rules over a kernel, and the account of what was checked.
 
-On a live kernel a finding of a racy rule counts only when two further readings, each
-through a fresh Kernel, show it as well (`live`).
+On a live kernel a finding of a racy rule counts only when further readings, each
+through a fresh Kernel, show it as it was (`live`).
 """
 
 from __future__ import annotations

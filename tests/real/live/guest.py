@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A guest that keeps running, with the tool inside it and a line to its agent."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .. import initramfs
+from ..cache import RealError
+from ..kernels import Kernel
+from ..qemu import Guest, command_line
+from . import bundle
+
+__all__ = ["LiveGuest"]
+
+
+class LiveGuest(Guest):
+    """A guest whose /init starts the agent; a context manager that ends it."""
+
+    def __init__(self, kernel: Kernel, out: Path) -> None:
+        initrd = out / "initramfs"
+        initramfs.build(kernel, initrd)
+        extra = out / "bundle.cpio"
+        bundle.build(extra)
+        with open(initrd, "ab") as archive:
+            # The kernel unpacks one archive after the other, each at four bytes.
+            archive.write(bytes(-archive.tell() % 4))
+            archive.write(extra.read_bytes())
+        extra.unlink()
+        super().__init__(kernel.vmlinuz, initrd, command_line(), out)
+
+    def __enter__(self) -> LiveGuest:
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+
+    def connect(self, limit: float = 120) -> None:
+        """Wait until the agent answers."""
+        self._agent = socket.socket(socket.AF_UNIX)
+        self._agent.connect(str(self.agent_socket))
+        self._agent.settimeout(limit)
+        self._answers = self._agent.makefile("rb")
+        self.ask("run", command=["/bin/true"])
+
+    def ask(self, action: str, wait: float = 300, **arguments: Any) -> Any:
+        """Have the agent do something; return its answer.
+
+        :param wait: seconds to wait for it
+        :raises RealError: if it fails or does not answer in time
+        """
+        self._agent.settimeout(wait)
+        line = json.dumps({"do": action, **arguments}) + "\n"
+        self._agent.sendall(line.encode())
+        try:
+            said = json.loads(self._answers.readline() or "null")
+        except TimeoutError:
+            raise RealError(f"the guest did not {action} within {wait} s") from None
+        if said is None:
+            raise RealError("the guest's agent is gone")
+        if "failure" in said:
+            raise RealError(f"in the guest: {said['failure']}")
+        return said["answer"]
+
+    def run(self, *command: str, limit: float = 300) -> tuple[int, str, str]:
+        """Run a program in the guest; return its exit status, output and errors."""
+        done = self.ask("run", limit + 10, command=command, limit=limit)
+        return done["status"], done["out"], done["err"]
