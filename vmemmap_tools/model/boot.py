@@ -105,10 +105,11 @@ def _add_node(core: Core, nid: int, memory: NodeMemory) -> None:
         if start >= end:
             continue
         zone = node.zones[index]
+        # A zone spans the node's part of it, holes at its ends included.
+        zone.grow(start, end)
         for s, e in ranges:
             inner = range(max(s, start), min(e, end))
             if inner:
-                zone.grow(inner.start, inner.stop)
                 zone.present += len(inner)
                 run = PageRun(Kind.FREE, nid, index)
                 core.frames.declare(inner.start, inner.stop, run)
