@@ -30,14 +30,19 @@ def compose(
     release: str | None = None,
     root: Path | None = None,
     refusal: str = "there is no debug info",
+    known: SymbolProvider | None = None,
 ) -> ComposedTarget:
     """A Target from this memory and the best types there are without DWARF.
 
     ``files`` are those the user gave, ``root`` the file system of a running kernel,
-    ``refusal`` says why there is no DWARF. Raises `TargetError`.
+    ``refusal`` says why there is no DWARF; ``known`` symbols make a search for others
+    needless. Raises `TargetError`.
     """
     info = as_vmcoreinfo(memory)
-    symbols, no_symbols = find_symbols(memory, info, root)
+    if known is None:
+        symbols, no_symbols = find_symbols(memory, info, root)
+    else:
+        symbols, no_symbols = known, []
     reasons = [refusal]
     if types != "vmcoreinfo":
         found = _find_btf(memory, symbols, info, files, root, reasons)

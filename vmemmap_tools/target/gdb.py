@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The inferior of a running gdb as a Target: a core, or a machine behind a stub.
+
+gdb gives symbols, types and a live machine's bytes. The bytes of a core come from its
+file (`elf_core`): where a core lacks a variable, gdb answers with the value that the
+vmlinux had at link time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gdb
+
+from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError
+from .base import MemoryProvider, Target, TargetError, TypeSource
+from .btf_files import btf_of_file
+from .btf_types import BtfTypes
+from .composed import ComposedTarget, SymbolChain
+from .elf_symbols import ElfSymbols
+from .gdb_core import open_core
+from .gdb_stub_open import open_stub
+from .gdb_types import GdbTypes, has_kernel_types
+from .providers import as_vmcoreinfo, compose
+from .vmcoreinfo import VmcoreInfo
+from .vmcoreinfo_types import VmcoreinfoSymbols
+
+__all__ = ["PHYSICAL_MODES", "core_path", "open_inferior"]
+
+PHYSICAL_MODES = ("auto", "qemu", "directmap", "core")
+"""How physical memory may be read: "qemu" switches the stub's mode, "core" takes the
+addresses of a core's headers, "directmap" needs the kernel's own map of memory."""
+
+
+def open_inferior(
+    types: TypeSource = "auto",
+    files: Sequence[str] = (),
+    vmcoreinfo: str | None = None,
+    physical: str = "auto",
+) -> Target:
+    """A Target for what gdb has open. Raises `TargetError`.
+
+    ``files`` are a vmlinux or BTF to use before what gdb has loaded, ``vmcoreinfo`` the
+    text of a note, ``physical`` one of `PHYSICAL_MODES`.
+    """
+    if physical not in PHYSICAL_MODES:
+        raise TargetError(f"no physical mode {physical!r}: {', '.join(PHYSICAL_MODES)}")
+    inferior = gdb.selected_inferior()
+    kind = _connection_type(inferior)
+    symbols = _find_vmlinux(files)
+    memory: MemoryProvider
+    if kind == "core":
+        memory = open_core(core_path(inferior), symbols, vmcoreinfo, physical)
+    elif kind in ("remote", "extended-remote"):
+        memory = open_stub(inferior, symbols, vmcoreinfo, physical)
+    else:
+        raise TargetError(
+            "gdb has neither a core nor a machine open: core-file VMCORE, or "
+            "target remote HOST:PORT"
+        )
+    return _with_types(memory, types, files, symbols)
+
+
+def core_path(inferior: Any) -> str:
+    """The file that gdb has open as core. Raises `TargetError`."""
+    corefile = getattr(inferior, "corefile", None)
+    if corefile is not None:
+        return str(corefile.filename)
+    # gdb before 18 says it in words only.
+    text = gdb.execute("info target", to_string=True)
+    found = re.search(r"core dump file:\s+`(.*)', file type", text, re.S)
+    if found is None:
+        raise TargetError("gdb does not say which file its core is")
+    return found[1]
+
+
+def _connection_type(inferior: Any) -> str:
+    connection = inferior.connection
+    if connection is None or not connection.is_valid():
+        return ""
+    return str(connection.type)
+
+
+def _find_vmlinux(files: Sequence[str]) -> ElfSymbols | None:
+    """The kernel's symbols: of a file that was given, else of one that gdb has."""
+    for path in files:
+        if _is_executable(path):
+            return ElfSymbols(path)
+    for path in _loaded_files():
+        if _is_executable(path):
+            symbols = ElfSymbols(path)
+            if symbols.linked("linux_banner") is not None:
+                return symbols
+    return None
+
+
+def _loaded_files() -> Iterator[str]:
+    for objfile in gdb.objfiles():
+        if objfile.is_valid() and objfile.filename:
+            yield objfile.filename
+
+
+def _is_executable(path: str) -> bool:
+    """Whether this is an ELF file that may be a vmlinux, and no module or core."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with Elf(path) as elf:
+            return elf.type not in (ET_CORE, ET_REL)
+    except (OSError, ElfError):
+        return False
+
+
+def _with_types(
+    memory: MemoryProvider,
+    types: TypeSource,
+    files: Sequence[str],
+    symbols: ElfSymbols | None,
+) -> Target:
+    """The memory with the file's BTF, else DWARF, else what the kernel has itself."""
+    if symbols is None:
+        # Without a vmlinux in gdb its types, if any, are those of another program.
+        if types == "dwarf":
+            raise TargetError("gdb has no vmlinux: symbol-file VMLINUX")
+        return compose(memory, files, types, refusal="gdb has no vmlinux")
+    info = as_vmcoreinfo(memory)
+    chain = SymbolChain(symbols, VmcoreinfoSymbols(info))
+    sources = [*files, symbols.path]
+    refusal = "DWARF was not asked for"
+    if types == "auto":
+        found = _btf(sources, info)
+        if found is not None:
+            return ComposedTarget(memory, found, chain)
+    if types in ("auto", "dwarf"):
+        if has_kernel_types():
+            return ComposedTarget(memory, GdbTypes(symbols), chain)
+        refusal = f"gdb has no DWARF of {symbols.path}"
+        if types == "dwarf":
+            raise TargetError(f"{refusal}: symbol-file VMLINUX with debug info")
+    return compose(memory, sources, types, refusal=refusal, known=chain)
+
+
+def _btf(files: Sequence[str], info: VmcoreInfo) -> BtfTypes | None:
+    """The BTF of these files, None when there is none that can be used.
+
+    It goes before DWARF here: gdb reads whole compilation units for a type, which may
+    take seconds, and finds the declaration of a variable as soon as its definition.
+    """
+    try:
+        return btf_of_file(files, info)
+    except TargetError:
+        return None
