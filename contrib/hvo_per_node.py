@@ -7,7 +7,7 @@ drgn [-c vmcore -s vmlinux] contrib/hvo_per_node.py
 
 from collections import Counter
 
-from vmemmap_tools.drgn_helpers import for_each_vmemmap_saving
+from vmemmap_tools.drgn_helpers import for_each_vmemmap_saving, vmemmap_missing
 
 saved: Counter = Counter()
 savable: Counter = Counter()
@@ -25,3 +25,5 @@ for node in sorted(saved):
     print(f"{node:>4} {saved[node] >> 10:>12} {more:>12}")
 if not saved:
     print("there are no HugeTLB folios")
+for kind, counts in vmemmap_missing().items():
+    print(f"not counted, since the dump lacks it ({kind}): {counts}")

@@ -19,7 +19,11 @@ from vmemmap_tools import drgn_plugin
 from vmemmap_tools.drgn_helpers import (
     folio_backing,
     for_each_hugetlb_folio,
+    for_each_pgmap,
+    for_each_vmemmap_saving,
     page_to_nid,
+    pgmap_altmap,
+    vmemmap_missing,
     vmemmap_reading,
     vmemmap_savings,
     walk_page_table,
@@ -161,3 +165,8 @@ def test_page_tables_that_are_not_there_fault_as_in_drgn(
     page = pfn_to_page(prog, (4 << 30 >> 12) + 0x2000)
     with pytest.raises(drgn.FaultError, match="outside: "):
         folio_backing(page)
+    assert not vmemmap_missing(prog)
+    (pgmap,) = for_each_pgmap(prog)
+    next(row for row in for_each_vmemmap_saving(prog) if row.kind == "dax")
+    assert vmemmap_missing(prog)["outside"]
+    assert pgmap_altmap(pgmap).base_pfn

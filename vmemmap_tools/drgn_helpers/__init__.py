@@ -39,7 +39,7 @@ from .pgmaps import (
     pgmap_ranges,
     pgmap_vmemmap_shift,
 )
-from .reading import vmemmap_reading
+from .reading import vmemmap_missing, vmemmap_reading
 from .savings import (
     CompoundSavings,
     VmemmapSavings,
@@ -85,6 +85,7 @@ __all__ = [
     "section_state",
     "section_zone",
     "vmemmap_frame_mappings",
+    "vmemmap_missing",
     "vmemmap_reading",
     "vmemmap_savings",
     "walk_page_table",

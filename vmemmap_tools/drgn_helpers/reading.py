@@ -25,6 +25,7 @@ __all__ = [
     "layout_of",
     "reading_of",
     "translated_faults",
+    "vmemmap_missing",
     "vmemmap_reading",
 ]
 
@@ -101,6 +102,22 @@ def vmemmap_reading(prog: Program) -> Iterator[None]:
         yield
     finally:
         prog.cache[KEY] = kept
+
+
+@takes_program_or_default
+def vmemmap_missing(prog: Program) -> dict[str, dict[str, int]]:
+    """
+    Get what the helpers could not read so far: what they leave out, they count here.
+
+    On a running kernel this is of the reading of `vmemmap_reading()`.
+
+    >>> vmemmap_missing()
+    {}
+
+    :return: ``{kind: {what: count}}`` with the kinds ``"excluded"`` and ``"outside"``
+        (the dump lacks it), ``"unmapped"`` and ``"io"``
+    """
+    return layout_of(prog).missing.as_dict()
 
 
 @contextmanager

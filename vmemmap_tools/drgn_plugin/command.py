@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import click
-from drgn import Object, Program
+from drgn import FaultError, Object, Program
 from drgn.commands import CommandArgumentError, CommandError
 
 from ..commands import VerbGroup
@@ -83,7 +83,7 @@ def _value_of(variables: Mapping[str, Any], word: str) -> int | None:
 
 
 def _explain(error: Exception) -> str:
-    if isinstance(error, (TargetError, Fault)):
+    if isinstance(error, (TargetError, Fault, FaultError)):
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'output'}: {error.strerror or type(error).__name__}"
