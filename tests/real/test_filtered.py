@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.drgn_plugin.doors import by_drgn
+from tests.samples import open_with_drgn
+
 from .compare import Compare
 from .damage import as_proc_vmcore, filtered, without_page
 from .dumps import VERBS_COMPARED, Answer, Dump
@@ -81,6 +84,14 @@ def test_a_filtered_dump_gives_the_same_answer_or_says_what_lacks(
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
+
+
+def test_the_drgn_door_counts_what_lacks_too(sieved: Dump, compare: Compare) -> None:
+    session = open_with_drgn(str(sieved.path), str(sieved.run.vmlinux))
+    for words in 2 * ("summary", "sections", "check"):
+        ours, judge = by_drgn(session, words)[0], sieved.text_anew("table", words)
+        said = f"{len(judge)} characters"
+        compare.true(f"%vmemmap {words}: {sieved.form}", ours == judge, said)
 
 
 def test_a_page_of_heads_left_out_is_missing_not_zero(
