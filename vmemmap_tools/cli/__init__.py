@@ -29,7 +29,13 @@ from .open import Opening, lazily
 __all__ = ["CommandLine", "main", "vmemmap"]
 
 PROGRAM = "vmemmap"
-OWN_VERBS = {"model": "vmemmap_tools.cli.model"}
+OWN_VERBS = {
+    name: f"vmemmap_tools.cli.{name}"
+    for name in (
+        "watch",
+        "model",
+    )
+}
 """Verbs that only this door has."""
 
 UNREADABLE = 2

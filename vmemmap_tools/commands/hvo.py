@@ -10,6 +10,7 @@ import click
 
 from ..analysis.hvo import OPTIMISED_FLAG, PoolNode, pools_by_node
 from ..analysis.info import warning
+from ..analysis.steady import read_steadily, restless
 from ..kernel.hugetlb import Folio
 from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
@@ -129,7 +130,8 @@ def command(
     """
     if not folios and any(x is not None for x in (zone, pfn, optimised)):
         raise click.UsageError("--zone, --pfn and --optimised need --folios")
-    kernel = session.open_kernel()
+    reading = read_steadily(session.open_kernel(), _pools)
+    kernel = reading.kernel
 
     def folio_rows() -> Iterator[dict[str, Any]]:
         for folio in kernel.hugetlb.folios():
@@ -144,7 +146,7 @@ def command(
                 yield row
 
     def pool_rows() -> Iterator[dict[str, Any]]:
-        for row in pools_by_node(kernel):
+        for row in reading.answer:
             if (node is None or row.node == node) and (
                 order is None or row.order == order
             ):
@@ -156,13 +158,19 @@ def command(
             kernel=kernel.describe(),
             rows=folio_rows() if folios else pool_rows(),
             columns=FOLIO_COLUMNS if folios else COLUMNS,
-            totals=lambda: _totals(kernel),
+            totals=lambda: {**_totals(kernel), **reading.totals()},
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
-            notes=lambda: warning(kernel),
+            notes=lambda: [*warning(kernel), *restless(reading)],
             empty="no hugetlb folio matches" if folios else "no hugetlb pool",
         )
     )
+
+
+def _pools(kernel: Kernel) -> list[PoolNode]:
+    """The pools, counted from the folios that are kept for all else."""
+    kernel.hugetlb.folios()
+    return list(pools_by_node(kernel))
 
 
 TOTALS = (

@@ -8,7 +8,9 @@ from dataclasses import asdict
 import click
 
 from ..analysis.info import warning
-from ..analysis.summary import Summary
+from ..analysis.steady import read_steadily, restless
+from ..analysis.summary import Group, Summary
+from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .options import node_option, order_option, zone_option
 from .session import Session
@@ -70,12 +72,12 @@ def command(
     One row for every node, zone, kind and order of compound pages whose vmemmap can be
     shared; the totals below are always those of the whole kernel.
     """
-    kernel = session.open_kernel()
-    summary = Summary(kernel)
+    reading = read_steadily(session.open_kernel(), _summarise)
+    kernel, (groups, totals) = reading.kernel, reading.answer
     wanted = {"node": node, "zone": zone, "order": order, "kind": kind}
     rows = (
         row
-        for row in map(asdict, summary.groups)
+        for row in map(asdict, groups)
         if all(value is None or row[key] == value for key, value in wanted.items())
     )
     session.emit(
@@ -84,10 +86,16 @@ def command(
             kernel=kernel.describe(),
             rows=rows,
             columns=COLUMNS,
-            totals=summary.totals,
+            totals=lambda: {**totals, **reading.totals()},
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
-            notes=lambda: warning(kernel),
+            notes=lambda: [*warning(kernel), *restless(reading)],
             empty="no hugetlb folios and no device DAX compounds",
         )
     )
+
+
+def _summarise(kernel: Kernel) -> tuple[list[Group], dict[str, int | None]]:
+    """All rows and totals of one reading."""
+    summary = Summary(kernel)
+    return summary.groups, summary.totals()

@@ -20,7 +20,8 @@ class Column:
     """One column of the table form.
 
     ``key`` is a dotted path into the row. ``kind`` tells the renderer how the value is
-    written: "text", "int", "bytes" (human units), "pfn" (hexadecimal) or "bool".
+    written: "text", "int", "bytes" (human units), "pfn" (hexadecimal), "bool", "time",
+    or "change" and "bytes_change" (with a sign).
     """
 
     key: str

@@ -16,7 +16,15 @@ __all__ = ["TABULATED_ROWS", "render_table"]
 TABULATED_ROWS = 2000
 """Up to so many rows the columns fit their contents; later rows get the same widths."""
 
-_STREAMED_WIDTHS = {"pfn": 12, "int": 10, "bytes": 10, "bool": 3, "text": 8}
+_STREAMED_WIDTHS = {
+    "pfn": 12,
+    "int": 7,
+    "bytes": 9,
+    "bool": 3,
+    "time": 25,
+    "change": 5,
+    "bytes_change": 10,
+}
 
 
 def render_table(report: Report, stream: TextIO) -> None:

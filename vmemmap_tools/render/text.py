@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["NUMERIC_KINDS", "cell", "escape", "hexadecimal", "human_size", "kind_of"]
 
-NUMERIC_KINDS = frozenset({"int", "bytes", "pfn"})
+NUMERIC_KINDS = frozenset({"int", "bytes", "pfn", "change", "bytes_change"})
 """Column kinds that are aligned to the right."""
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -95,6 +95,9 @@ def cell(value: Any, kind: str = "text") -> str:
 
 
 def _number(value: int, kind: str) -> str:
-    if kind == "bytes":
-        return human_size(value)
+    if kind in ("bytes", "bytes_change"):
+        sign = "+" if kind == "bytes_change" and value > 0 else ""
+        return sign + human_size(value)
+    if kind == "change":
+        return f"{value:+d}" if value else "0"
     return hexadecimal(value) if kind == "pfn" else str(value)

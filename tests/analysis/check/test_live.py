@@ -11,9 +11,9 @@ from tests.model.kernels import varied
 from vmemmap_tools.analysis.check import Checker, live
 from vmemmap_tools.analysis.check.registry import RULES
 from vmemmap_tools.kernel.kernel import Kernel
-from vmemmap_tools.target.drgn import DrgnTarget
 
-from .overlay import Bench, Overlay
+from .changing import Changing, frames_of
+from .overlay import Bench
 
 WRITABLE = "tail-writable"
 
@@ -27,33 +27,6 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PAUSES", (0.0,) * PAUSES)
 
 
-class Changing(Overlay):
-    """A live target that holds something else for every reading."""
-
-    live = True
-
-    def __init__(self, base: DrgnTarget, readings: Sequence[dict[int, bytes]]):
-        super().__init__(base, readings[0])
-        self.live = True
-        self._readings = list(readings)
-        self.taken = 1
-
-    def advance(self) -> None:
-        self._frames = self._readings[min(self.taken, len(self._readings) - 1)]
-        self._page_table = None
-        self.taken += 1
-
-
-class Reading(Kernel):
-    """A Kernel whose successor sees the next state of the target."""
-
-    target: Changing
-
-    def fresh(self) -> Kernel:
-        self.target.advance()
-        return Reading(self.target)
-
-
 @pytest.fixture(scope="module")
 def bench() -> Bench:
     return Bench(varied("7.3"))
@@ -64,9 +37,9 @@ def check(bench: Bench, faults: Sequence[str | None]) -> tuple[Checker, Changing
     states = []
     for fault in faults:
         kernel = bench.faulty([fault])[0] if fault else bench.healthy()
-        states.append(getattr(kernel.target, "_frames", {}))
+        states.append(frames_of(kernel))
     target = Changing(bench.target, states)
-    return Checker(Reading(target), [RULES["F3"], RULES["C2"]]), target
+    return Checker(Kernel(target), [RULES["F3"], RULES["C2"]]), target
 
 
 def test_a_finding_of_all_readings_counts(bench: Bench) -> None:
@@ -92,8 +65,8 @@ def test_a_finding_with_other_numbers_each_time_is_dismissed(bench: Bench) -> No
     found = [list(Checker(k, [RULES["C1"]]).findings()) for k in drifting]
     assert len({finding.message for (finding,) in found}) > 1
     assert len({(finding.cause, finding.where) for (finding,) in found}) == 1
-    readings = [k.target._frames for k in drifting]  # type: ignore[attr-defined]
-    checker = Checker(Reading(Changing(bench.target, readings)), [RULES["C1"]])
+    readings = [frames_of(k) for k in drifting]
+    checker = Checker(Kernel(Changing(bench.target, readings)), [RULES["C1"]])
     assert list(checker.findings()) == []
     assert checker.accounts["C1"].dismissed == 1
 
@@ -101,9 +74,9 @@ def test_a_finding_with_other_numbers_each_time_is_dismissed(bench: Bench) -> No
 def test_the_same_rule_elsewhere_confirms_nothing(bench: Bench) -> None:
     first, _ = bench.faulty([WRITABLE], seed=1)
     other, _ = bench.faulty([WRITABLE], seed=3)
-    frames = [k.target._frames for k in (first, other, other)]  # type: ignore[attr-defined]
+    frames = [frames_of(k) for k in (first, other, other)]
     target = Changing(bench.target, frames)
-    checker = Checker(Reading(target), [RULES["F3"]])
+    checker = Checker(Kernel(target), [RULES["F3"]])
     assert list(checker.findings()) == []
     assert checker.accounts["F3"].dismissed == 1
 
@@ -117,6 +90,6 @@ def test_without_a_finding_nothing_is_read_again(bench: Bench) -> None:
 def test_rules_that_cannot_race_are_not_read_again(bench: Bench) -> None:
     faulty = bench.faulty(["counter-underflow"])[0].target
     target = Changing(bench.target, [faulty._frames, {}])  # type: ignore[attr-defined]
-    checker = Checker(Reading(target), [RULES["C2"]])
+    checker = Checker(Kernel(target), [RULES["C2"]])
     assert [f.rule for f in checker.findings()] == ["C2"]
     assert target.taken == 1
