@@ -154,6 +154,20 @@ def test_a_dump_is_read_once(sample: Callable[[str], Sample]) -> None:
         assert reading_of(prog) is layout_of(prog)
 
 
+def test_without_types_numbers_are_told_and_objects_are_not(
+    sample: Callable[[str], Sample],
+) -> None:
+    dump = sample("gen-7.3")
+    prog = open_with_drgn(dump.core)
+    assert vmemmap_savings(prog).saved_hugetlb == (
+        dump.books["vmemmap"]["saved_pages_hvo"] * 4096
+    )
+    base = int(dump.books["vmemmap_base_va"], 16)
+    assert next(walk_page_table(prog, base)).level == 4
+    with pytest.raises(LookupError, match="mem_section"):
+        next(for_each_section(prog))
+
+
 def test_page_tables_that_are_not_there_fault_as_in_drgn(
     tmp_path: Path, sample: Callable[[str], Sample]
 ) -> None:

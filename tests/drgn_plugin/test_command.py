@@ -170,7 +170,7 @@ def test_a_file_that_is_gone_is_named_as_such(dump: Sample, tmp_path: Path) -> N
     path = tmp_path / "vmcore"
     os.link(dump.core, path)
     prog = open_with_drgn(str(path), dump.vmlinux)
-    path.unlink()
+    path.rename(tmp_path / "elsewhere")
     assert "file is gone" in by_drgn(prog, "info")[0]
     assert by_drgn(prog, "hvo") == by_drgn(dump.program(), "hvo")
 

@@ -58,14 +58,29 @@ def test_what_the_file_leaves_out_is_a_fault(tmp_path: Path) -> None:
     assert {extent.present for extent in target.ranges()} == {True, False}
 
 
-def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
+def memory_of(prog: drgn.Program) -> str:
+    facts = target_of_program(prog).evidence()
+    return next(fact.value for fact in facts if fact.subject == "memory")
+
+
+def test_a_file_that_was_deleted_or_replaced_is_still_the_one(tmp_path: Path) -> None:
     path = write_core(tmp_path)
     prog = opened(path)
     os.unlink(path)
-    target = target_of_program(prog)
-    memory = next(fact for fact in target.evidence() if fact.subject == "memory")
-    assert "file is gone" in memory.value
-    assert target.read(VA, 16) == FIRST[:16]
+    for step in ("deleted", "replaced"):
+        if step == "replaced":
+            write_core(tmp_path, core(has_hole=False))
+        with pytest.raises(Fault, match="excluded"):
+            target_of_program(prog).read_physical(PA + PAGE, 8)
+        assert memory_of(prog) == f"{path} (ELF)"
+
+
+def test_a_file_that_was_moved_away_is_said_to_be_gone(tmp_path: Path) -> None:
+    path = write_core(tmp_path)
+    prog = opened(path)
+    os.rename(path, tmp_path / "elsewhere")
+    assert "file is gone" in memory_of(prog)
+    assert target_of_program(prog).read(VA, 16) == FIRST[:16]
 
 
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def for_each_section(prog: Program) -> Iterator[tuple[int, Object]]:
 @takes_program_or_default
 def nr_to_section(prog: Program, nr: IntegerLike) -> Object:
     """
-    Get the section with the given number.
+    Find a section by its number.
 
     :param nr: ``unsigned long``
     :return: ``struct mem_section *`` (``NULL`` if it is not in use)
@@ -62,7 +62,7 @@ def nr_to_section(prog: Program, nr: IntegerLike) -> Object:
 @takes_program_or_default
 def pfn_to_section(prog: Program, pfn: IntegerLike) -> Object:
     """
-    Get the section of the given page frame number (PFN).
+    Find the section that a page frame number (PFN) lies in.
 
     >>> section_state(pfn_to_section(0x10000))
     'PMOE'

@@ -8,6 +8,7 @@ the memory comes from, what that file leaves out, and whether drgn has types.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import drgn
@@ -50,10 +51,11 @@ def target_of_program(prog: drgn.Program) -> Target:
 
 def _memory_of_dump(prog: drgn.Program, path: str) -> tuple[DrgnMemory, bool]:
     """The memory of a dump, and whether the dump is an ELF file."""
-    if not os.path.exists(path):
+    file = _file_of(path)
+    if file is None:
         source = f"{path} (file is gone: what it leaves out may read as zeros)"
         return DrgnMemory(prog, None, source), False
-    dump = inspect_dump(path)
+    dump = inspect_dump(file)
     if dump.kind == "elf":
         return DrgnMemory(prog, dump.segments, f"{path} (ELF)"), True
     source = f"{path} (kdump-compressed)"
@@ -62,7 +64,21 @@ def _memory_of_dump(prog: drgn.Program, path: str) -> tuple[DrgnMemory, bool]:
         return DrgnMemory(prog, None, source), False
     # libkdumpfile refuses every read of such a kernel: read through a Program that
     # does not tell it, and keep this one for types.
-    return DrgnMemory(open_program(path, patched), None, source), False
+    return DrgnMemory(open_program(file, patched), None, source), False
+
+
+def _file_of(path: str) -> str | None:
+    """The file that a Program opened by this path, None if there is no way to it.
+
+    It may have been deleted or replaced since; a Program keeps it open.
+    """
+    held: dict[str, str] = {}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            held[os.readlink(descriptor)] = str(descriptor)
+    if path in held:
+        return path
+    return held.get(f"{path} (deleted)", path if os.path.exists(path) else None)
 
 
 def _with_types(
