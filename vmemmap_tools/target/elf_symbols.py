@@ -21,7 +21,7 @@ from .base import Evidence, TargetError
 __all__ = ["ElfSymbols", "LinkedSymbol"]
 
 ENTRY_SIZE = 24
-SHN_UNDEF, SHN_ABS = 0, 0xFFF1
+SHN_UNDEF = 0
 STB_LOCAL = 0
 MASK_64 = (1 << 64) - 1
 
@@ -86,8 +86,8 @@ class ElfSymbols:
         return self._linked[name]
 
     def relocated(self, symbol: LinkedSymbol) -> int:
-        """Where it is at run time. Absolute and per-CPU symbols do not move."""
-        if symbol.section == SHN_ABS or symbol.address >> 63 == 0:
+        """Where it is at run time. Per-CPU symbols that count from 0 do not move."""
+        if symbol.address >> 63 == 0:
             return symbol.address
         return symbol.address + self.offset & MASK_64
 

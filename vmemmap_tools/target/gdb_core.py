@@ -21,6 +21,7 @@ from .kaslr import (
     exported,
     find_boot,
     has_banner,
+    image_reader,
     of_note,
     require_build,
 )
@@ -70,7 +71,9 @@ def _find_kernel(memory: CoreMemory, symbols: ElfSymbols) -> None:
         boot = _found_without_note(memory, symbols)
     symbols.offset = boot.offset
     if not memory.vmcoreinfo:
-        memory.describe(described(boot, symbols, memory.read))
+        physical = memory.read_physical if memory.has_physical_addresses else None
+        image = image_reader(boot, memory.read, physical)
+        memory.describe(described(boot, symbols, image))
         note = exported(memory.read, symbols)
         if note is not None:
             memory.describe(note)

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Callable
 
 import gdb
 
@@ -135,6 +135,11 @@ class StubMemory:
     def read_by_mmu(self, address: int, size: int) -> bytes:
         """As the selected CPU would read, whatever else is possible. Raises `Fault`."""
         return self._cached(address, size, physical=False)
+
+    @property
+    def physical_reader(self) -> Callable[[int, int], bytes] | None:
+        """`read_physical`, None before the direct map is known if that is needed."""
+        return self.read_physical if self.is_physical else None
 
     def forget(self) -> None:
         """Drop what was read: the machine has run."""

@@ -16,6 +16,7 @@ from .kaslr import (
     direct_map_base,
     exported,
     find_boot,
+    image_reader,
     of_note,
     require_build,
 )
@@ -66,7 +67,7 @@ def _find(memory: StubMemory, symbols: ElfSymbols, given: VmcoreInfo) -> Boot:
             symbols,
             memory.stub.processor(),
             memory.read_by_mmu,
-            memory.read_physical if memory.is_physical else None,
+            memory.physical_reader,
         )
     if boot is not None:
         return boot
@@ -95,7 +96,8 @@ def _describe(
         memory.describe(given)
     else:
         try:
-            memory.describe(described(boot, symbols, memory.read_by_mmu))
+            image = image_reader(boot, memory.read_by_mmu, memory.physical_reader)
+            memory.describe(described(boot, symbols, image))
         except TargetError:
             if is_in_user_mode():
                 raise TargetError(IN_USER_MODE) from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 from ..arch import ARCHITECTURES
@@ -29,6 +29,7 @@ __all__ = [
     "exported",
     "find_boot",
     "has_banner",
+    "image_reader",
     "of_note",
     "require_build",
 ]
@@ -40,6 +41,8 @@ IMAGE_SPAN = 1 << 30
 STEP = 2 << 20
 """``CONFIG_PHYSICAL_ALIGN``: the image moves by multiples of it."""
 CR4_LA57 = 1 << 12
+UNENCRYPTED = (1 << 47) - 1
+"""Encrypted memory is marked by an address bit from 47 on (47 or 51)."""
 PTI_USER = 1 << 12
 """The bit that tells the user's half of a pair of page-table roots."""
 BANNER = "linux_banner"
@@ -100,22 +103,21 @@ def find_boot(
 
     None when nothing was found. Raises `TargetError` for a kernel of another build.
     """
-    candidates: list[Iterator[Boot]] = []
+    ways: list[tuple[Iterator[Boot], bool]] = []
     if read_physical is not None and processor.cr3 is not None:
-        candidates.append(_from_tables(symbols, processor, read_physical))
+        ways.append((_from_tables(symbols, processor, read_physical), False))
     if read is not None:
-        candidates.append(_from_idt(symbols, processor, read))
-        candidates.append(_from_banner(symbols, processor))
+        # A user's page tables map the interrupt table, but not the banner.
+        ways.append((_from_idt(symbols, processor, read), True))
+        ways.append((_from_banner(symbols, processor), False))
     other = None
-    for ways in candidates:
-        for boot in ways:
-            reader = _reader(boot, read, read_physical)
+    for boots, is_sure in ways:
+        for boot in boots:
+            reader = image_reader(boot, read, read_physical)
             found = has_banner(symbols, boot.offset, reader)
-            if found is True:
+            if found is True or (found is None and is_sure):
                 return boot
             other = other or found
-            if found is None and boot.source.startswith("interrupt"):
-                return boot  # a user's tables map the gate, but not the banner
     if isinstance(other, bytes):
         text = other.split(b"\n")[0].decode("ascii", "backslashreplace")
         raise TargetError(
@@ -163,10 +165,11 @@ def exported(memory_read: Read, symbols: ElfSymbols) -> VmcoreInfo | None:
     return VmcoreInfo(text) if text.startswith("OSRELEASE=") else None
 
 
-def described(boot: Boot, symbols: ElfSymbols, read: Read) -> VmcoreInfo:
+def described(boot: Boot, symbols: ElfSymbols, read: Read | None) -> VmcoreInfo:
     """What VMCOREINFO would say, as far as it is known, for kernels without it.
 
-    ``symbols`` have been moved. Raises `TargetError` when too little is known.
+    ``symbols`` have been moved; ``read`` reads the kernel image. Raises `TargetError`
+    when too little is known.
     """
     phys_base, levels = boot.phys_base, boot.levels
     if phys_base is None:
@@ -180,11 +183,13 @@ def described(boot: Boot, symbols: ElfSymbols, read: Read) -> VmcoreInfo:
             f"the kernel of {symbols.path} was found ({boot.source}), but not where "
             "it is in physical memory: phys_base cannot be read"
         )
+    encrypted = _variable(symbols, "sme_me_mask", 8, read) or 0
     text = (
         f"PAGESIZE=4096\nSYMBOL(init_top_pgt)={root:x}\nNUMBER(phys_base)={phys_base}\n"
+        f"NUMBER(sme_mask)={encrypted & MASK_64}\n"
         f"NUMBER(pgtable_l5_enabled)={int(levels == 5)}\nKERNELOFFSET={boot.offset:x}\n"
     )
-    release = _release(symbols, boot, read)
+    release = _release(symbols)
     return VmcoreInfo(f"OSRELEASE={release}\n{text}" if release else text)
 
 
@@ -208,9 +213,11 @@ def require_build(info: Mapping[str, str], symbols: ElfSymbols) -> None:
         )
 
 
-def _variable(symbols: ElfSymbols, name: str, size: int, read: Read) -> int | None:
+def _variable(
+    symbols: ElfSymbols, name: str, size: int, read: Read | None
+) -> int | None:
     address = symbols.symbol(name)
-    if address is None:
+    if address is None or read is None:
         return None
     try:
         return int.from_bytes(read(address, size), "little", signed=True)
@@ -218,7 +225,7 @@ def _variable(symbols: ElfSymbols, name: str, size: int, read: Read) -> int | No
         return None
 
 
-def _release(symbols: ElfSymbols, boot: Boot, read: Read) -> str | None:
+def _release(symbols: ElfSymbols) -> str | None:
     """The release that the banner names."""
     linked = symbols.linked(BANNER)
     if linked is None:
@@ -237,7 +244,8 @@ def _from_tables(
     arch = ARCHITECTURES["x86_64"]
     if text is None or processor.cr3 is None:
         return
-    table_format = arch.table_format(_NoFacts())
+    plain = arch.table_format(_NoFacts())
+    table_format = replace(plain, address_mask=plain.address_mask & UNENCRYPTED)
     root = processor.cr3 & table_format.address_mask
     depths: tuple[int, ...] = (4, 5)
     if processor.cr4 is not None:
@@ -300,8 +308,10 @@ def _levels(processor: Processor) -> int | None:
     return 5 if processor.cr4 & CR4_LA57 else 4
 
 
-def _reader(boot: Boot, read: Read | None, read_physical: Read | None) -> Read | None:
-    """A reader of the image: by arithmetic where ``phys_base`` is known."""
+def image_reader(
+    boot: Boot, read: Read | None, read_physical: Read | None
+) -> Read | None:
+    """A reader of the kernel image: by arithmetic where ``phys_base`` is known."""
     if boot.phys_base is None or read_physical is None:
         return read
     base, physical = boot.phys_base, read_physical
