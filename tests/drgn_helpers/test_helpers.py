@@ -98,7 +98,7 @@ def test_a_section_is_found_by_number_and_pfn(machine: Machine) -> None:
     assert not nr_to_section(machine.prog, 1 << 18)
     stray = Object(machine.prog, "struct mem_section *", section.value_() + 1)
     with pytest.raises(ValueError, match="no section in use"):
-        section_state(stray)
+        section_zone(stray)
 
 
 def test_node_and_zone_of_pages(machine: Machine) -> None:

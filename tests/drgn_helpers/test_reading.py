@@ -20,9 +20,11 @@ from vmemmap_tools.drgn_helpers import (
     folio_backing,
     for_each_hugetlb_folio,
     for_each_pgmap,
+    for_each_section,
     for_each_vmemmap_saving,
     page_to_nid,
     pgmap_altmap,
+    section_state,
     vmemmap_missing,
     vmemmap_reading,
     vmemmap_savings,
@@ -124,6 +126,14 @@ def test_a_running_kernel_is_read_anew_and_its_layout_kept(running: Running) -> 
     before = running.reads
     page_to_nid(page)
     assert running.reads - before < 20
+
+
+def test_a_section_tells_its_state_by_one_read(running: Running) -> None:
+    _, section = next(for_each_section(running.prog))
+    state = section_state(section)
+    before = running.reads
+    assert section_state(section) == state
+    assert running.reads - before < 10
 
 
 def test_one_reading_for_several_calls(running: Running) -> None:

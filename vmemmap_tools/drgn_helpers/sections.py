@@ -17,9 +17,8 @@ from drgn import NULL, IntegerLike, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..analysis.placement import place_section
-from ..kernel.kernel import Kernel
 from ..kernel.sections import Section
-from .reading import reading_of
+from .reading import address_of, layout_of, reading_of, translated_faults
 
 __all__ = [
     "for_each_section",
@@ -83,7 +82,7 @@ def section_state(section: Object) -> str:
 
     :param section: ``struct mem_section *``
     """
-    return _section(reading_of(section.prog_), section).state
+    return _entry(section).state
 
 
 def section_compound_order(section: Object) -> int | None:
@@ -97,7 +96,7 @@ def section_compound_order(section: Object) -> int | None:
     :return: The order, 0 where nothing is shared by section, ``None`` in a kernel that
         does not record it
     """
-    return _section(reading_of(section.prog_), section).order
+    return _entry(section).order
 
 
 def section_zone(section: Object) -> Object:
@@ -109,21 +108,26 @@ def section_zone(section: Object) -> Object:
 
     :param section: ``struct mem_section *``
     :return: ``struct zone *`` (``NULL`` if its pages are in more than one, or in none)
+    :raises ValueError: if it is no entry of ``mem_section`` that is in use
     """
     prog = section.prog_
     kernel = reading_of(prog)
-    place = place_section(kernel, _section(kernel, section))
+    entry = kernel.sections.at(address_of(section))
+    if entry is None:
+        raise ValueError(f"no section in use has its entry at {address_of(section):#x}")
+    place = place_section(kernel, entry)
     for zone in kernel.zones:
         if (zone.node, zone.name) == (place.node, place.zone):
             return Object(prog, "struct zone *", zone.va)
     return NULL(prog, "struct zone *")
 
 
-def _section(kernel: Kernel, section: Object) -> Section:
-    found = kernel.sections.at(section.value_())
-    if found is None:
-        raise ValueError(f"no section in use has its entry at {section.value_():#x}")
-    return found
+def _entry(section: Object) -> Section:
+    """What the entry itself says, as it now is; its number is not known."""
+    kernel, va = layout_of(section.prog_), address_of(section)
+    with translated_faults():
+        data = kernel.memory.read(va, kernel.sections.struct.size)
+    return kernel.sections.decode(0, data, va)
 
 
 def _pointer(prog: Program, section: Section | None) -> Object:

@@ -260,11 +260,12 @@ class Sections:
             for slot in range(per_root):
                 entry = data[slot * size : (slot + 1) * size]
                 if any(entry):
-                    section = self._decode(first + slot, entry, va + slot * size)
+                    section = self.decode(first + slot, entry, va + slot * size)
                     if section.word:
                         yield section
 
-    def _decode(self, nr: int, data: bytes, va: int) -> Section:
+    def decode(self, nr: int, data: bytes, va: int) -> Section:
+        """An entry from its bytes; ``nr`` and ``va`` are what the caller knows."""
         entry = Record(self.struct, 0, data, self._target.byteorder)
         return Section(
             nr=nr,
