@@ -21,7 +21,7 @@ from vmemmap_tools.model.mapped import mapped_runs
 from vmemmap_tools.model.write import core_notes, write_vmcore, write_vmlinux
 from vmemmap_tools.target.drgn_open import open_dump
 
-__all__ = ["FORMS", "VERBS", "Modelled", "machine_of", "without_sources"]
+__all__ = ["FORMS", "MACHINES", "VERBS", "Modelled", "small_machine", "without_sources"]
 
 FORMS = ("vmcore", "filtered", "physical", "paging", "kcore", "pathless")
 """As /proc/vmcore; as makedumpfile leaves pages out of that; as QEMU without and with
@@ -34,7 +34,7 @@ VERBS = (
     "map",
     "hvo --folios",
     "dax",
-    "page pfn:0x100000",
+    "page pfn:0x10000",
     "walk vmemmap_base",
     "check",
 )
@@ -42,9 +42,22 @@ OWN_SOURCES = frozenset({"memory", "types", "symbols", "KASLR offset", "VMCOREIN
 """Rows of `info` that say where facts come from, which differs between the doors."""
 
 
-def machine_of(name: str) -> Machine:
-    """A machine that ``vmcores/NAME.toml`` describes."""
-    return spec.build(spec.load(spec.samples()[name]))
+MACHINES: Mapping[str, Mapping[str, Any]] = {
+    "four-level": {"levels": 4, "kaslr": 5},
+    "five-level": {"levels": 5, "kaslr": 23, "sme": True},
+}
+"""Both with KASLR; the second with encrypted memory too."""
+
+
+def small_machine(name: str) -> Machine:
+    """A small machine with hugetlb folios, one of `MACHINES`."""
+    text: dict[str, Any] = {
+        "generation": "7.3",
+        "machine": MACHINES[name],
+        "node": [{"memory": ["0-512M"]}],
+        "step": [{"do": "hugetlb_alloc", "size": "2M", "count": 8}],
+    }
+    return spec.build(spec.parse(text))
 
 
 class Modelled:

@@ -9,19 +9,23 @@ import pytest
 
 from tests.gdb_door.runner import Gdb
 
-from .cores import FORMS, VERBS, Modelled, machine_of, without_sources
+from .cores import (
+    FORMS,
+    MACHINES,
+    VERBS,
+    Modelled,
+    small_machine,
+    without_sources,
+)
 
-MACHINES = ("two-node", "five-level")
-"""Four levels and five, both with KASLR, the second with encrypted memory."""
 
-
-@pytest.fixture(scope="session", params=MACHINES)
+@pytest.fixture(scope="session", params=list(MACHINES))
 def modelled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Modelled:
     """A machine with its vmlinux, and cores on demand."""
     directory = tmp_path_factory.mktemp(request.param)
-    return Modelled(machine_of(request.param), directory)
+    return Modelled(small_machine(request.param), directory)
 
 
 def ask_all(modelled: Modelled, form: str) -> list[str]:
