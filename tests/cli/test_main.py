@@ -20,6 +20,7 @@ from vmemmap_tools.cli import main, vmemmap
 from vmemmap_tools.cli import open as opening
 from vmemmap_tools.commands import VERBS, progress
 from vmemmap_tools.target.base import Fault, TargetError
+from vmemmap_tools.target.vmcoreinfo import read_vmcoreinfo
 
 from .verbs import FAKE_VERBS
 
@@ -126,13 +127,13 @@ def test_a_file_that_is_no_vmcoreinfo_is_refused(tmp_path: Path) -> None:
     note = tmp_path / "note"
     note.write_bytes(b"\x7fELF")
     with pytest.raises(TargetError, match=f"{note} is no VMCOREINFO"):
-        opening.read_vmcoreinfo(str(note))
+        read_vmcoreinfo(str(note))
 
 
 def test_a_vmcoreinfo_note_is_taken_with_or_without_its_header(tmp_path: Path) -> None:
     note = tmp_path / "note"
     note.write_bytes(b"\x0b\0\0\0VMCOREINFO\0\0OSRELEASE=7.3.0\nPAGESIZE=4096\0\0")
-    assert opening.read_vmcoreinfo(str(note)) == "OSRELEASE=7.3.0\nPAGESIZE=4096\n"
+    assert read_vmcoreinfo(str(note)) == "OSRELEASE=7.3.0\nPAGESIZE=4096\n"
 
 
 def test_nothing_is_opened_until_the_verb_asks(

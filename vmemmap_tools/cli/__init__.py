@@ -34,6 +34,7 @@ OWN_VERBS = {
     for name in (
         "watch",
         "model",
+        "gdb",
     )
 }
 """Verbs that only this door has."""

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Callable
 import click
 
 from ..target.base import Target, TargetError, TypeSource
+from ..target.vmcoreinfo import read_vmcoreinfo
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
 
-__all__ = ["Opening", "lazily", "open_kernel", "read_vmcoreinfo"]
-
-MAX_VMCOREINFO_BYTES = 1 << 20
-"""The note of a kernel is one page; more is another file."""
+__all__ = ["Opening", "check_file", "lazily", "open_kernel"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def lazily(opening: Opening) -> Callable[[], Kernel]:
 def open_kernel(opening: Opening) -> Kernel:
     """Open what the options name. Raises `TargetError`."""
     for path in filter(None, (opening.core, *opening.symbols, opening.vmcoreinfo)):
-        _check_file(path)
+        check_file(path)
     from ..kernel.kernel import Kernel
 
     return Kernel(_open_target(opening))
@@ -90,7 +88,7 @@ def _open_target(opening: Opening) -> Target:
     return open_live(opening.symbols, opening.types)
 
 
-def _check_file(path: str) -> None:
+def check_file(path: str) -> None:
     """Refuse what is no readable file, before a library does so in its own words."""
     try:
         mode = os.stat(path).st_mode
@@ -102,13 +100,3 @@ def _check_file(path: str) -> None:
             pass
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
-
-
-def read_vmcoreinfo(path: str) -> str:
-    """Read the text of a VMCOREINFO note from a file. Raises `TargetError`."""
-    with open(path, "rb") as file:
-        content = file.read(MAX_VMCOREINFO_BYTES + 1)
-    if len(content) > MAX_VMCOREINFO_BYTES or b"OSRELEASE=" not in content:
-        raise TargetError(f"{path} is no VMCOREINFO: it has no line OSRELEASE=...")
-    text = content[content.index(b"OSRELEASE=") :].rstrip(b"\0\n")
-    return text.decode("utf-8", "replace") + "\n"

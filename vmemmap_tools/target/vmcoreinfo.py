@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 
 from .base import TargetError
 
-__all__ = ["VmcoreInfo", "VmcoreInfoError"]
+__all__ = ["VmcoreInfo", "VmcoreInfoError", "read_vmcoreinfo"]
 
 MAX_BYTES = 1 << 20
+"""The note of a kernel is one page; more is another file."""
 
 
 class VmcoreInfoError(TargetError):
@@ -94,3 +95,16 @@ class VmcoreInfo(Mapping[str, str]):
             raise VmcoreInfoError(
                 f"VMCOREINFO {key} is not a number: {text!r}"
             ) from None
+
+
+def read_vmcoreinfo(path: str) -> str:
+    """Read the text of a VMCOREINFO note from a file. Raises `TargetError`."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror}") from None
+    if len(content) > MAX_BYTES or b"OSRELEASE=" not in content:
+        raise TargetError(f"{path} is no VMCOREINFO: it has no line OSRELEASE=...")
+    text = content[content.index(b"OSRELEASE=") :].rstrip(b"\0\n")
+    return text.decode("utf-8", "replace") + "\n"
