@@ -83,7 +83,8 @@ class Stub:
 
     def _packet(self, text: str) -> bytes:
         try:
-            return bytes(self._connection.send_packet(text))
+            # An empty answer, "I do not know this", comes as None.
+            return bytes(self._connection.send_packet(text) or b"")
         except (AttributeError, gdb.error):
             return b""
 

@@ -25,7 +25,7 @@ def modelled(
 ) -> Modelled:
     """A machine with its vmlinux, and cores on demand."""
     directory = tmp_path_factory.mktemp(request.param)
-    return Modelled(small_machine(request.param), directory)
+    return Modelled(small_machine(request.param).image(), directory)
 
 
 def ask_all(modelled: Modelled, form: str) -> list[str]:
