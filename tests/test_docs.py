@@ -23,7 +23,7 @@ from vmemmap_tools.model import spec
 ROOT = Path(__file__).resolve().parents[1]
 LINE = re.compile(r"^(?:    |\$ )(vmemmap(?: .*)?)$", re.MULTILINE)
 
-NEEDS_A_MACHINE = ("vmemmap summary", "vmemmap --qemu")
+NEEDS_A_MACHINE = ("vmemmap summary", "vmemmap watch", "vmemmap --qemu")
 """Beginnings of the lines that read a running kernel or guest."""
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 
 from tests.fakes.elf import ET_EXEC, ET_REL, Load, build_id, elf, note
 from vmemmap_tools.cli import main
+from vmemmap_tools.target import drgn_open
 from vmemmap_tools.target.base import TargetError
 from vmemmap_tools.target.drgn_open import open_dump, open_qemu
 
@@ -168,3 +170,22 @@ def test_a_qmp_socket_that_is_none_is_one_target_error(tmp_path: Path) -> None:
     with pytest.raises(TargetError) as error:
         open_qemu(str(tmp_path / "gone"))
     assert "gone" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_qmp_socket_that_somebody_else_holds_is_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU lets further clients connect, and greets them when the first has gone."""
+    monkeypatch.setattr(drgn_open, "GREETING_SECONDS", 0.1)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "held"))
+        server.listen()
+        with pytest.raises(TargetError, match="another client holds it"):
+            open_qemu(str(tmp_path / "held"))
+
+
+def test_a_socket_without_a_listener_is_one_target_error(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "dead"))
+    with pytest.raises(TargetError, match="dead: Connection refused"):
+        open_qemu(str(tmp_path / "dead"))

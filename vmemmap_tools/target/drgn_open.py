@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket as socketlib
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 KCORE = "/proc/kcore"
+GREETING_SECONDS = 5.0
+"""How long QEMU may take to greet, which it does at once if nobody else is served."""
 
 # drgn warns through logging, by default on standard error. What matters of it is said
 # by the errors here; whoever wants the rest gives that logger a handler.
@@ -119,8 +122,8 @@ def _open_kcore() -> drgn.Program:
         prog.set_kernel()
     except (OSError, ValueError) as error:
         raise TargetError(
-            f"{KCORE} cannot be read ({reason(error)}): run as root with "
-            "CAP_SYS_RAWIO, or name a dump with -c"
+            f"{KCORE} cannot be read ({reason(error)}): it takes CAP_SYS_RAWIO, and a "
+            "kernel without lockdown of its secrets; or name a dump with -c"
         ) from None
     except Exception as error:
         raise TargetError(f"{KCORE}: {reason(error)}") from None
@@ -140,6 +143,7 @@ def open_qemu(
         raise TargetError(
             f"drgn {drgn.__version__} has no QEMU support: use 0.2 or later"
         )
+    _wait_for_greeting(socket)
     try:
         prog.set_qemu_qmp(socket)
         if vmcoreinfo is not None:
@@ -150,6 +154,30 @@ def open_qemu(
         raise TargetError(NO_VMCOREINFO.format(path=socket))
     memory = DrgnMemory(prog, source=f"QEMU guest at {socket}")
     return _with_types(memory, symbols, types)
+
+
+def _wait_for_greeting(path: str) -> None:
+    """Refuse a socket that says nothing: drgn would wait for ever.
+
+    QEMU serves one client of a QMP socket and lets others wait; with this one gone it
+    greets the next. Whatever is no socket in the file system is left to drgn.
+    """
+    if not Path(path).is_socket():
+        return
+    with socketlib.socket(socketlib.AF_UNIX) as client:
+        client.settimeout(GREETING_SECONDS)
+        try:
+            client.connect(path)
+            if client.recv(1):
+                return
+        except socketlib.timeout:
+            pass
+        except OSError as error:
+            raise TargetError(f"{path}: {error.strerror}") from None
+    raise TargetError(
+        f"{path} does not answer: it is no QMP socket, or another client holds it "
+        "(QEMU serves one at a time: give it a second -qmp)"
+    )
 
 
 def _silence_drgn() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from ...kernel.kernel import Kernel
 from ...kernel.pulse import pulse
 from ...kernel.table_frames import for_each_table_frame
+from ...kernel.zones import Zone
 from ...target.base import Fault, TargetError
 from .context import Context, Progress
 from .findings import Finding, Place, Violation
@@ -46,8 +47,7 @@ def confirm(
         pending = [rule for rule in rules if kept[rule.id]]
         if pending:
             time.sleep(pause)
-        for rule in pending:
-            kept[rule.id] = _seen_again(kernel, rule, kept[rule.id], progress)
+            _look_closely(kernel, pending, kept, progress)
     dismissed = {rule.id: len(found[rule.id]) - len(kept[rule.id]) for rule in rules}
     return kept, dismissed
 
@@ -70,25 +70,31 @@ def _sift(
         kept[rule.id] = [f for f in kept[rule.id] if _identity(f) in again]
 
 
-def _seen_again(
-    kernel: Kernel, rule: Rule, findings: Sequence[Finding], progress: Progress
-) -> list[Finding]:
-    """The findings that a fresh reading shows as they were, in places that stood still.
+def _look_closely(
+    kernel: Kernel,
+    rules: Sequence[Rule],
+    kept: dict[str, list[Finding]],
+    progress: Progress,
+) -> None:
+    """Drop what fresh readings do not show as it was, in places that stood still.
 
-    A reading for each rule, so that little time passes between its two ends.
+    A reading for each rule, so that little time passes between its two ends; the look
+    behind one is the look before the next.
     """
     try:
-        reading = kernel.fresh()
-        before = _Look(reading)
-        again = _violations(Context(reading, progress), rule)
-        after = _Look(kernel.fresh())
-        return [
-            f
-            for f in findings
-            if _identity(f) in again and before.of(f.where) == after.of(f.where)
-        ]
+        before = _Look(kernel.fresh())
+        for rule in rules:
+            again = _violations(Context(before.kernel, progress), rule)
+            after = _Look(kernel.fresh())
+            kept[rule.id] = [
+                f
+                for f in kept[rule.id]
+                if _identity(f) in again and before.of(f.where) == after.of(f.where)
+            ]
+            before = after
     except (Fault, TargetError):
-        return []
+        for rule in rules:
+            kept[rule.id] = []
 
 
 def _violations(context: Context, rule: Rule) -> set[Hashable]:
@@ -107,7 +113,7 @@ class _Look:
     """What a kernel maps, counts and lists at one time, to be compared by place."""
 
     def __init__(self, kernel: Kernel):
-        self._kernel = kernel
+        self.kernel = kernel
         self._pulse = pulse(kernel)
         self._vmemmap = kernel.vmemmap
         self._tables = self._table_frames()
@@ -125,24 +131,26 @@ class _Look:
                 return self._of_section(number)
             if place.kind == "pgmap":
                 return self._of_pgmap(number)
+        if place.kind == "zone":
+            return [z for z in self.kernel.zones if _is_of_zone(str(number), z)]
         return self._of_everything()
 
     def _of_pages(self, pfn: int, count: int) -> object:
-        first = self._kernel.pages.vmemmap_page(pfn)
-        section = self._kernel.sections.of_pfn(pfn)
+        first = self.kernel.pages.vmemmap_page(pfn)
+        section = self.kernel.sections.of_pfn(pfn)
         return section, self._vmemmap.entries(first, count)
 
     def _of_section(self, nr: int) -> object:
-        geometry = self._kernel.geometry
+        geometry = self.kernel.geometry
         pages = geometry.pages_per_section // geometry.struct_pages_per_page
         return self._of_pages(nr * geometry.pages_per_section, pages)
 
     def _of_pgmap(self, pfn: int) -> object:
         found = [
-            p for p in self._kernel.pgmaps if any(a <= pfn < b for a, b in p.ranges)
+            p for p in self.kernel.pgmaps if any(a <= pfn < b for a, b in p.ranges)
         ]
         ranges = [r for p in found for r in p.ranges] or [(pfn, pfn + 1)]
-        between = self._kernel.sections.between
+        between = self.kernel.sections.between
         return found, [self._of_section(s.nr) for a, b in ranges for s in between(a, b)]
 
     def _of_everything(self) -> object:
@@ -151,6 +159,11 @@ class _Look:
         return self._pulse, tables
 
     def _table_frames(self) -> set[int]:
-        table = self._kernel.page_table
-        window = self._kernel.geometry.vmemmap_window
+        table = self.kernel.page_table
+        window = self.kernel.geometry.vmemmap_window
         return {frame.pfn for frame in for_each_table_frame(table, *window)}
+
+
+def _is_of_zone(label: str, zone: Zone) -> bool:
+    """Whether a place is this zone, or a shared tail page of it."""
+    return f"{label} ".startswith(f"node {zone.node} {zone.name} ")
