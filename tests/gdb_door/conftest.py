@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from .door import Small, build_small
 from .runner import VERSIONS, Gdb, find_gdb
 
 
@@ -18,3 +19,9 @@ def gdb(request: pytest.FixtureRequest) -> Gdb:
 def any_gdb() -> Gdb:
     """The gdb of the system, where one is enough."""
     return find_gdb(VERSIONS[0])
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """A dump whose sections have 24 bytes each, moved by KASLR."""
+    return build_small(tmp_path_factory.mktemp("small"))

@@ -44,6 +44,8 @@ _PLACES = (
     gdb.TYPE_CODE_FUNC,
 )
 
+_NO_PLACE = (gdb.SYMBOL_LOC_TYPEDEF, gdb.SYMBOL_LOC_CONST, gdb.SYMBOL_LOC_LABEL)
+
 
 def evaluate(word: str) -> int | None:
     """The number that a word stands for; None for a bare name of the kernel.
@@ -98,8 +100,13 @@ class _Token:
 
     @property
     def is_address_taken(self) -> bool:
-        """Whether a unary & stands in front of it."""
-        return self.before == "&" and re.fullmatch(r"[\w$)\]]+", self.further) is None
+        """Whether a unary & stands in front of it, perhaps behind a cast."""
+        return self.before == "&" and re.fullmatch(r"[\w$\]]+", self.further) is None
+
+    @property
+    def may_be_read(self) -> bool:
+        """Whether its value may be wanted; ``(a) & b`` looks like ``(type)&b``."""
+        return not self.is_address_taken or self.further == ")"
 
 
 def _tokens(word: str) -> Iterator[_Token]:
@@ -142,8 +149,9 @@ def _stand_in(target: Target, token: _Token) -> _StandIn | None:
     """
     name = token.text
     found = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
-    is_place = found is None or found.is_variable or found.is_function
-    address = target.symbol(name) if is_place else None
+    if found is not None and found.addr_class in _NO_PLACE:
+        return None
+    address = target.symbol(name)
     if address is None:
         return None
     type_ = gdb.lookup_type("char") if found is None else found.type
@@ -152,7 +160,8 @@ def _stand_in(target: Target, token: _Token) -> _StandIn | None:
         data = target.read(address, type_.sizeof)
         return _StandIn(gdb.Value(data, type_), is_pointer=False)
     pointer = gdb.Value(address).cast(type_.pointer())
-    if not token.is_address_taken and found is not None and found.is_variable:
+    is_variable = found is not None and not found.is_function
+    if is_variable and token.may_be_read:
         _require_same_bytes(target, name, address, min(type_.sizeof, CHECKED_BYTES))
     return _StandIn(pointer, is_pointer=True)
 
