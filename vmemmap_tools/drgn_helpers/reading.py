@@ -85,7 +85,8 @@ def vmemmap_reading(prog: Program) -> Iterator[None]:
     Answer all helpers from one reading of the kernel.
 
     On a running kernel every call of a helper reads the kernel anew. Within this
-    context they share one reading, which is faster and consistent in itself. A dump is
+    context they share one reading: what one of them has read the others take as it was.
+    The kernel goes on meanwhile, so that it is still of no single instant. A dump is
     read once anyway.
 
     >>> with vmemmap_reading():
