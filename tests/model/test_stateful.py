@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Random sequences of operations: image and books agree after every one of them."""
+"""Random sequences of operations: after every one of them the image agrees with the
+books, and so do the tool's answers.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,15 @@ from collections import Counter
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.model.answers import COMPARISONS, Booked
+from tests.model.image_target import image_target
 from tests.model.kernels import GENERATIONS, GIB, MIB
 from tests.model.walk import Found, vmemmap_leaves
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.model.books import Books
 from vmemmap_tools.model.boot import BootPage, NodeMemory
 from vmemmap_tools.model.frames import Kind
 from vmemmap_tools.model.image import Image
@@ -140,6 +146,12 @@ class Operations(RuleBasedStateMachine):
             distinct = {leaf.frame for leaf in found.values()} - tails
             assert sum(books["counters"].values()) == len(distinct)
         self.check_sections(image)
+        self.check_answers(image, books)
+
+    def check_answers(self, image: Image, books: Books) -> None:
+        booked = Booked(Kernel(image_target(image)), books)
+        for comparison in COMPARISONS:
+            comparison(booked)
 
     def check_leaves(self, found: dict[int, Found]) -> None:
         books = self.machine.books()
@@ -200,5 +212,6 @@ def test_random_operations_keep_image_and_books_together(generation: str) -> Non
         stateful_step_count=10,
         deadline=None,
         suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate),
     )
     test("runTest").runTest()

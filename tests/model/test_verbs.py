@@ -3,184 +3,31 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Callable
 
 import pytest
 
-from vmemmap_tools.commands import VerbGroup
-from vmemmap_tools.commands.session import Session
+from tests.model.answers import COMPARISONS, Booked
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model import spec
-from vmemmap_tools.model.books import Books
 from vmemmap_tools.target.drgn_open import open_dump
 
 SAMPLES = sorted(set(spec.samples()) - {"terabyte"})
 """The terabyte sample takes longer to build than all others together."""
 
-PAGE = 4096
-
-
-class Dump:
-    """A written sample, opened, with the books of the machine."""
-
-    def __init__(self, name: str, directory: Path):
-        machine = spec.build(spec.load(spec.samples()[name]))
-        machine.write(directory)
-        self.books: Books = machine.books()
-        vmlinux = str(directory / "vmlinux")
-        self.kernel = Kernel(open_dump(str(directory / "vmcore"), [vmlinux]))
-
-    def ask(self, *words: str) -> dict[str, Any]:
-        """The JSON answer of a verb."""
-        stream = io.StringIO()
-        session = Session(lambda: self.kernel, "json", stream)
-        group = VerbGroup("vmemmap")
-        with group.make_context("vmemmap", list(words), obj=session) as context:
-            group.invoke(context)
-        answer: dict[str, Any] = json.loads(stream.getvalue())
-        return answer
-
 
 @pytest.fixture(scope="module", params=SAMPLES)
 def dump(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Dump]:
-    yield Dump(request.param, tmp_path_factory.mktemp(request.param))
+) -> Booked:
+    """A sample, written and opened."""
+    directory = tmp_path_factory.mktemp(request.param)
+    machine = spec.build(spec.load(spec.samples()[request.param]))
+    machine.write(directory)
+    target = open_dump(str(directory / "vmcore"), [str(directory / "vmlinux")])
+    return Booked(Kernel(target), machine.books())
 
 
-def test_the_summary_is_that_of_the_books(dump: Dump) -> None:
-    totals, books = dump.ask("summary")["totals"], dump.books["vmemmap"]
-    assert totals["mapped_bytes"] == books["pages"] * PAGE
-    assert totals["backing_frames"] == books["distinct_frames"]
-    assert totals["huge_leaves"] == books["pmd_leaves"]
-    assert totals["page_table_bytes"] == books["pte_tables"] * PAGE
-    assert totals["readonly_leaves"] == books["read_only_pages"]
-    assert totals["saved_hugetlb_bytes"] == books["saved_pages_hvo"] * PAGE
-    assert totals["saved_dax_bytes"] == books["saved_pages_dax"] * PAGE
-    assert totals["saved_other_bytes"] == 0
-    assert totals["shared_tail_bytes"] == books["shared_tail_pages"] * PAGE
-    assert totals["altmap_frames"] == books["altmap_pages"]
-    assert totals["selfhosted_frames"] == books["self_hosted_pages"]
-    counters = dump.books["counters"] or {}
-    for name in ("nr_memmap_pages", "nr_memmap_boot_pages"):
-        assert totals[name] == counters.get(name)
-
-
-def test_every_vmemmap_page_has_the_frame_of_the_books(dump: Dump) -> None:
-    vmemmap, seen = dump.kernel.vmemmap, 0
-    for leaf in vmemmap.leaves():
-        first = vmemmap.page_number(leaf.va)
-        for i in range(leaf.size // PAGE):
-            booked = dump.books.leaf(first + i)
-            assert booked is not None
-            assert leaf.frame_pfn + i == booked.frame
-            assert leaf.is_readonly != booked.writable
-            seen += 1
-    assert seen == dump.books["vmemmap"]["pages"]
-
-
-def test_the_pools_are_those_of_the_books(dump: Dump) -> None:
-    rows = dump.ask("hvo")["rows"]
-    for pool in dump.books["hstates"]:
-        for node, booked in pool["nodes"].items():
-            (row,) = (
-                r
-                for r in rows
-                if r["order"] == pool["order"] and r["node"] == int(node)
-            )
-            assert row["total"] == booked["nr"]
-            assert row["free"] == booked["free"]
-            assert row["surplus"] == booked["surplus"]
-            assert row["optimised"] == row["flagged"] == booked["optimised"]
-            assert row["saved_bytes"] == booked["saved_pages"] * PAGE
-
-
-def test_the_folios_are_those_of_the_books(dump: Dump) -> None:
-    booked = {
-        run["head_pfn"] + (i << run["order"]): (
-            run["order"],
-            run["node"],
-            run["optimised"],
-            run["list"] == "free",
-        )
-        for run in dump.books["folios"]
-        for i in range(run["count"])
-    }
-    found = {
-        row["pfn"]: (row["order"], row["node"], row["optimised"], row["free"])
-        for row in dump.ask("hvo", "--folios")["rows"]
-    }
-    assert found == booked
-
-
-def test_the_sections_are_those_of_the_books(dump: Dump) -> None:
-    booked = {
-        run["first"] + i: run
-        for run in dump.books["sections"]
-        for i in range(run["count"])
-    }
-    rows = {row["nr"]: row for row in dump.ask("sections")["rows"]}
-    assert rows.keys() == booked.keys()
-    for nr, row in rows.items():
-        run = booked[nr]
-        assert ("O" in row["state"]) == run["online"]
-        assert ("E" in row["state"]) == run["early"]
-        assert ("D" in row["state"]) == run["taint_zone_device"]
-        assert ("V" in row["state"]) == run["preinit"]
-        assert (row["order"] or 0) == (run["order"] or 0)
-        bits = int(run["subsections"], 16)
-        assert row["subsections_set"] == bin(bits).count("1")
-        assert row["mapped_pages"] == run["mapped_pages"]
-
-
-def test_the_zones_and_their_tails_are_those_of_the_books(dump: Dump) -> None:
-    rows = dump.ask("zones", "--all")["rows"]
-    booked = {(z["node"], z["zone"]): z for z in dump.books["zones"]}
-    for row in rows:
-        zone = booked.pop((row["node"], row["zone"]), None)
-        if zone is None:
-            assert row["spanned"] == 0
-            continue
-        assert row["spanned"] == zone["spanned_pages"]
-        assert row["present"] == zone["present_pages"]
-        assert row["managed"] == zone["managed_pages"]
-        assert row["start_pfn"] == zone["start_pfn"] or not row["spanned"]
-    assert not booked
-    tails = {
-        (row["node"], row["zone"], tail["order"]): (tail["pfn"], tail["mapped_by"])
-        for row in rows
-        for tail in row["tails"]
-    }
-    assert tails == {
-        (t["node"], t["zone"], t["order"]): (t["frame_pfn"], t["mapped_by"])
-        for t in dump.books["shared_tails"]
-    }
-
-
-def test_device_memory_is_that_of_the_books(dump: Dump) -> None:
-    rows = {row["start_pfn"]: row for row in dump.ask("dax")["rows"]}
-    booked = {m["start_pfn"]: m for m in dump.books["pgmaps"]}
-    assert rows.keys() == booked.keys()
-    for start, row in rows.items():
-        pgmap = booked[start]
-        assert row["end_pfn"] == pgmap["end_pfn"]
-        assert row["vmemmap_shift"] == pgmap["vmemmap_shift"]
-        assert (row["altmap"] is None) == (pgmap["altmap"] is None)
-        assert row["vmemmap_pages"] == pgmap["vmemmap_pages"]
-        assert row["saved_bytes"] == pgmap["saved_pages"] * PAGE
-        assert row["expected_saved_bytes"] == row["saved_bytes"]
-
-
-def test_the_runs_of_map_cover_every_mapped_page(dump: Dump) -> None:
-    rows = dump.ask("map")["rows"]
-    pages = 0
-    for row, following in zip(rows, [*rows[1:], None]):
-        size = int(row["end_va"], 16) - int(row["start_va"], 16)
-        assert following is None or row["end_va"] == following["start_va"]
-        assert row["backing"] != "shared"
-        pages += 0 if row["backing"] == "hole" else size // PAGE
-    assert pages == dump.books["vmemmap"]["pages"]
+@pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda found: found.__name__)
+def test_answers_are_booked(dump: Booked, comparison: Callable[[Booked], None]) -> None:
+    comparison(dump)

@@ -2,8 +2,9 @@
 """Writing kdump-compressed files (makedumpfile's "diskdump" format), streamed.
 
 Pages are compressed with zlib, equal ones (zero pages too) stored once. Chunks without
-content are memory that a filter left out. The page data lie behind the descriptors, whose number is known only at the end: until then they wait in a
-temporary file beside the dump.
+content are memory that a filter left out. The page data lie behind the descriptors,
+whose number is known only at the end: until then they wait in a temporary file beside
+the dump.
 """
 
 from __future__ import annotations

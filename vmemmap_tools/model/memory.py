@@ -151,19 +151,20 @@ class PhysicalMemory:
                 pfn = piece
 
     def _between(self, start: int, end: int) -> Iterator[tuple[int, Buffer | None]]:
-        """Chunks of frames that have no source but a scattered one, if any."""
+        """Chunks of frames that have no source but scattered ones, if any."""
         shift = self.page_shift
-        at = start
-        for first, last, source in self._scattered:
-            low, high = max(first, start), min(last, end)
-            while low < high:
-                piece = self._piece_end(low, high)
-                for pfn, content in source.scattered(low, piece):
-                    if at < pfn:
-                        yield at << shift, None
-                    yield pfn << shift, content
-                    at = pfn + len(content) // self.page_size
-                low = piece
+        near = [s for s in self._scattered if s[0] < end and s[1] > start]
+        at = low = start
+        while near:
+            low = max(low, min(first for first, _, _ in near))
+            piece = self._piece_end(low, end)
+            for pfn, content in sorted(_rendered(near, low, piece), key=_by_frame):
+                if at < pfn:
+                    yield at << shift, None
+                yield pfn << shift, content
+                at = pfn + len(content) // self.page_size
+            low = piece
+            near = [s for s in near if s[1] > low and low < end]
         if at < end:
             yield at << shift, None
 
@@ -191,3 +192,17 @@ class PhysicalMemory:
                 for _, content in scattered.scattered(pfn, pfn + 1):
                     return content
         return None
+
+
+def _rendered(
+    sources: list[tuple[int, int, Scattered]], start: int, end: int
+) -> Iterator[tuple[int, Buffer]]:
+    """What several scattered sources have in [start, end), one after the other."""
+    for first, last, source in sources:
+        low, high = max(first, start), min(last, end)
+        if low < high:
+            yield from source.scattered(low, high)
+
+
+def _by_frame(chunk: tuple[int, Buffer]) -> int:
+    return chunk[0]

@@ -262,8 +262,8 @@ class _Part:
         before = end if end == self.end else max(start, end - end % TWO_MIB)
         used = [(start, behind), (kernel.start, kernel.stop), (before, end)]
         position = start
-        for first, last in sorted(used):
-            first, last = max(first, position), min(last, end)
+        for low, high in sorted(used):
+            first, last = max(low, position), min(high, end)
             if first >= last:
                 continue
             if position < first:

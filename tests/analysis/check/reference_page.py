@@ -50,7 +50,7 @@ def _paragraphs(rule: Rule) -> Iterator[str]:
 
 def _sentence(text: str) -> str:
     """With a capital letter, unless it begins with a name of the kernel's."""
-    is_name = any(c in text.split()[0] for c in "_()")
+    is_name = any(c in text.split(maxsplit=1)[0] for c in "_()")
     start = text[0] if is_name else text[0].upper()
     end = "" if text.endswith(".") else "."
     return start + text[1:] + end

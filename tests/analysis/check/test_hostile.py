@@ -133,8 +133,7 @@ def _operate(machine: Machine, draw: random.Random) -> None:
         lambda: machine.hugetlb_alloc("2M", count, draw.randrange(2)),
         lambda: machine.hugetlb_free("2M", count),
         lambda: machine.hugetlb_use("2M", 1),
-        # The model leaves heads empty when it demotes without new head pages.
-        lambda: machine.core.generation.new_head and machine.hugetlb_demote("1G", 1),
+        lambda: machine.hugetlb_demote("1G", 1),
         lambda: machine.set_hvo(draw.random() < 0.7),
         lambda: _toggle_device(machine),
         lambda: machine.memory_use("slab", "64K"),

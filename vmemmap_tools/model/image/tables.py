@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vmemmap_tools.model.memory import Scattered, Source
@@ -72,9 +73,24 @@ def _frame_sources(
     source = FrameSource.of(pages, first, page, backing)
     if backing.stride == backing.kept or turns == 1:
         return [(first, first + turns * backing.kept, source)], []
+    if backing.stride < 0:
+        return list(_downwards(pages, start, end, backing)), []
     apart = StrideSource(source, backing.stride)
     end = first + (turns - 1) * backing.stride + backing.kept
     return [], [(first, end, apart)]
+
+
+def _downwards(
+    pages: StructPages, start: int, end: int, backing: Backing
+) -> Iterator[tuple[int, int, Source]]:
+    """A source for each compound: kept frames that lie in falling order."""
+    first_turn = -(-(start - backing.origin) // backing.period)
+    last_turn = -(-(end - backing.origin) // backing.period)
+    for turn in range(first_turn, last_turn):
+        first = backing.frame + turn * backing.stride
+        page = backing.origin + turn * backing.period
+        source = FrameSource.of(pages, first, page, backing)
+        yield first, first + backing.kept, source
 
 
 def _table_sources(image: Image) -> list[tuple[int, int, Source]]:
