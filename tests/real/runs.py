@@ -43,10 +43,11 @@ VARIANTS = {
 
 RARE = {
     "hosted": Variant(
-        "dax1.0 given to kmem, its vmemmap on itself; ZONE_MOVABLE",
+        "dax1.0 given to kmem, its vmemmap on itself, a block offline; ZONE_MOVABLE",
         words=(
             "memory_hotplug.memmap_on_memory=1",
             "movablecore=512M",
+            "memhp_default_state=offline",
             "vmemmap_tools.kmem=1",
             "vmemmap_tools.hosted=1",
         ),
@@ -55,6 +56,7 @@ RARE = {
         "dax1.0 given to kmem, removed and added again; a block of RAM offline",
         words=(
             "movablecore=1G",
+            "memhp_default_state=offline",
             "vmemmap_tools.kmem=1",
             "vmemmap_tools.remove=1",
         ),

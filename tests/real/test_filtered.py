@@ -20,6 +20,7 @@ from .damage import as_proc_vmcore, filtered, without_page
 from .dumps import VERBS_COMPARED, Answer, Dump
 from .expect import folio_backing
 from .runs import Run
+from .test_check import check, findings
 from .walk import LARGE_SIZE, QemuWalk
 
 pytestmark = pytest.mark.variants("kaslr")
@@ -80,6 +81,16 @@ def test_a_filtered_dump_gives_the_same_answer_or_says_what_lacks(
             for row in whole["rows"]
         }
         compare.equal(f"{what} where not null", known, judge, f"{len(judge)} rows")
+
+
+def test_check_takes_nothing_that_was_left_out_for_damage(
+    dumps: dict[str, Dump], sieved: Dump, compare: Compare
+) -> None:
+    whole, part = check(dumps["elf"])[0], check(sieved)[0]
+    for grade in ("E", "W"):
+        before, now = findings(whole, grade), findings(part, grade)
+        more = {key: n for key, n in now.items() if n > before.get(key, 0)}
+        compare.equal(f"check, {sieved.form}: {grade} not in whole dump", more, {})
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:

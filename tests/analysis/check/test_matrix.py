@@ -67,8 +67,6 @@ IMPLIED = {
 """Rules that a fault may break besides."""
 
 GAPS = {
-    ("C3", "section-dax"): "the model plants no surplus where one page is kept",
-    ("C3", "seed"): "the model plants no surplus where one page is kept",
     ("F13", "5.14"): "the head page is never replaced",
     ("F13", "5.18"): "the head page is never replaced",
     ("F13", "6.1"): "the head page is never replaced",

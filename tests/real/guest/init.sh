@@ -165,6 +165,12 @@ if asked pools; then
 	keep surplus anon $((free + 6))
 fi
 
+# The last block of memory that hosts its own vmemmap goes offline again.
+if asked hosted; then
+	block=$(tail -n 1 /run/onlined)
+	attempt "echo offline > /sys/devices/system/memory/$block/state"
+fi
+
 # Memory that goes offline and stays, and memory that is removed and added again.
 if asked remove; then
 	for block in /sys/devices/system/memory/memory*; do

@@ -206,7 +206,7 @@ def _altmaps(context: Context) -> Iterator[tuple[Pgmap, Altmap, int, int]]:
     needs=("page tables", "sections"),
     racy=True,
     exceptions="Page tables never come from the altmap. Memory added to an early "
-    "section uses the boot memmap.",
+    "section uses the boot memmap, a part of a section may use RAM.",
 )
 def altmap_holds_vmemmap(context: Context) -> Iterator[Violation]:
     for pgmap, altmap, start, end in _altmaps(context):
@@ -256,13 +256,20 @@ MAX_OUTSIDE = 1 << 16
 def _frames_outside(
     context: Context, start: int, end: int, low: int, high: int
 ) -> list[int]:
+    """Frames behind a range's vmemmap that do not lie in ``low`` to ``high``.
+
+    Of sections that the range fills: x86's vmemmap_populate() takes the base pages of
+    a smaller part from RAM whether there is an altmap or not.
+    """
     kernel, fmt = context.kernel, context.geometry.table_format
-    shift = context.geometry.page_shift
+    shift, per_section = context.geometry.page_shift, context.geometry.pages_per_section
     outside: list[int] = []
     for first, count in vmemmap_spans(kernel, start, end):
         pfn = kernel.pages.pfn(kernel.vmemmap.page_va(first))
         section = kernel.sections.of_pfn(pfn)
         if section is None or section.is_early or len(outside) > MAX_OUTSIDE:
+            continue
+        if section.start_pfn < start or end < section.start_pfn + per_section:
             continue
         entries = kernel.vmemmap.entries(first, count)
         frames = {

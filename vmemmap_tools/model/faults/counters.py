@@ -35,7 +35,7 @@ def drift(image: Image, rng: random.Random) -> Place:
 @fault(
     "counter-failed-add",
     "C1",
-    "mm/sparse: vmemmap accounting imbalance on memory hotplug error",
+    "mm/sparse-vmemmap: fix vmemmap accounting underflow",
 )
 def failed_add(image: Image, rng: random.Random) -> Place:
     """nr_memmap_pages was debited for sections that never came: 512 pages each."""
@@ -54,17 +54,20 @@ def underflow(image: Image, rng: random.Random) -> Place:
 
 
 @fault(
-    "counter-dax-surplus", "C3 C1", "mm/sparse: DAX vmemmap accounting (15995a352474)"
+    "counter-dax-surplus",
+    "C3 C1",
+    "mm/sparse-vmemmap: fix DAX vmemmap accounting with optimization",
 )
 def dax_surplus(image: Image, rng: random.Random) -> Place:
-    """Optimised DAX ranges were credited whole: N-2 pages too many per compound."""
-    found = [p for p in shared_pgmaps(image) if image.core.generation.dax == "D1"]
-    pgmap = choose(rng, found, "optimised DAX range with two kept pages")
-    vmemmap = image.core.vmemmap
-    pages = vmemmap.page_of(pgmap.end_pfn) - vmemmap.page_of(pgmap.start_pfn)
-    compounds = (pgmap.end_pfn - pgmap.start_pfn) >> pgmap.shift
-    surplus = pages - 2 * compounds
+    """A DAX range was credited whole: each compound by the pages that it shares."""
     counter = _counter(image)
+    pgmap = choose(rng, shared_pgmaps(image), "optimised DAX range")
+    vmemmap = image.core.vmemmap
+    first, end = vmemmap.page_of(pgmap.start_pfn), vmemmap.page_of(pgmap.end_pfn)
+    frames = [int(frame) for frame in vmemmap.frames(first, end)[0]]
+    tails = {tail.frame for tail in image.core.tails.values()}
+    surplus = len(frames) - len(set(frames) - tails)
+    compounds = (pgmap.end_pfn - pgmap.start_pfn) >> pgmap.shift
     counter.set_scalar(counter.get_scalar() + surplus)
     return {"name": pgmap.name, "compounds": compounds, "pages": surplus}
 
