@@ -87,9 +87,8 @@ class Stopped(Modelled):
         self._added.write_u64(self._pa(NOTE_SIZE), len(text))
 
     def _pa(self, linked: int) -> int:
-        return (
-            linked - 0xFFFFFFFF80000000 + self.image.kaslr_offset + self.image.phys_base
-        )
+        moved: int = self.image.kaslr_offset + self.image.phys_base
+        return linked - 0xFFFFFFFF80000000 + moved
 
     def read(self, pa: int, size: int) -> bytes:
         """Physical memory; zeros where there is none, as QEMU reads it."""
