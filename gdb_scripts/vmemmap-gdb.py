@@ -22,8 +22,11 @@ def _vmemmap_load():
     packages = (("click", "click>=8.1,<8.2"), ("tabulate", "tabulate>=0.9,<0.10"))
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
+    class Refusal(Exception):
+        """Why the commands cannot be loaded."""
+
     def fail(text):
-        raise gdb.GdbError("vmemmap: " + text)
+        raise Refusal(text)
 
     def within(directory, package):
         """The file to import a package from, None when the directory lacks it."""
@@ -105,16 +108,23 @@ def _vmemmap_load():
             f"{', '.join(tried)})"
         )
 
-    if sys.version_info < (3, 9):  # noqa: UP036 - gdb has a Python of its own
-        fail(f"gdb has Python {python}; 3.9 or later is needed")
-    if not hasattr(gdb, "RemoteTargetConnection"):
-        fail(f"this is gdb {gdb.VERSION}; 12 or later is needed")
-    home = find_home()
-    for package, requirement in packages:
-        require(package, requirement, home)
-    forget(name)
-    load(name, within(home, name))
-    importlib.import_module(name + ".gdb_door").register()
+    def load_door():
+        if sys.version_info < (3, 9):  # noqa: UP036 - gdb has a Python of its own
+            fail(f"gdb has Python {python}; 3.9 or later is needed")
+        if not hasattr(gdb, "RemoteTargetConnection"):
+            fail(f"this is gdb {gdb.VERSION}; 12 or later is needed")
+        home = find_home()
+        for package, requirement in packages:
+            require(package, requirement, home)
+        forget(name)
+        load(name, within(home, name))
+        importlib.import_module(name + ".gdb_door").register()
+
+    try:
+        load_door()
+    except Refusal as refusal:
+        # gdb 13 would show the traceback of any error in a script.
+        gdb.write(f"vmemmap: {refusal}\n", gdb.STDERR)
 
 
 try:

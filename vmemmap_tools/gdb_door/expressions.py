@@ -54,7 +54,7 @@ def evaluate(word: str) -> int | None:
     left to the caller, who takes it for a symbol's address, as on the command line.
     Raises click.BadParameter for what gdb cannot evaluate.
     """
-    if _NAME.fullmatch(word) and not _is_local(word):
+    if not word or (_NAME.fullmatch(word) and not _is_local(word)):
         return None
     made: list[str] = []
     try:
