@@ -266,6 +266,7 @@ class Books:
                 period=backing.period,
                 kept=backing.kept,
                 stride=backing.stride,
+                gap=backing.gap,
                 shared_pfn=None if backing.shared < 0 else backing.shared,
                 tails=backing.tails,
                 order=backing.order,

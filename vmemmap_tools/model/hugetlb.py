@@ -210,7 +210,12 @@ class Pools:
             self.core.frames.release(pfn, pfn + (1 << order))
 
     def demote(self, size: int, count: int, node: int | None, to: int) -> None:
-        """Split free folios into smaller ones of size ``to``."""
+        """Split free folios into smaller ones of size ``to``.
+
+        ValueError from a kernel that has no demotion.
+        """
+        if not self.core.types.has("hstate.demote_order"):
+            raise ValueError("this kernel cannot demote huge pages")
         big, small = self.hstate(size), self.hstate(to)
         if small.order >= big.order:
             raise ValueError("demotion goes to a smaller size")

@@ -7,10 +7,19 @@ Mirrors mm/hugetlb_vmemmap.c: ``hugetlb_vmemmap_optimize_folios`` and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
-from vmemmap_tools.model.core import Core
-from vmemmap_tools.model.vmemmap import Array, Backing, frame_runs, progressions
+from vmemmap_tools.model.core import Core, OutOfMemory
+from vmemmap_tools.model.vmemmap import (
+    Array,
+    Backing,
+    Progression,
+    frame_runs,
+    progressions,
+)
 
 __all__ = ["is_optimisable", "optimise", "restore"]
 
@@ -27,7 +36,8 @@ def _expand(runs: list[tuple[int, int]]) -> Array:
 def optimise(core: Core, pfn: int, count: int, order: int) -> bool:
     """Optimise ``count`` neighbouring folios of one zone from head ``pfn`` on.
 
-    Returns False, and changes nothing, when their vmemmap is self-hosted.
+    Returns False, and leaves the folios as they are, when their vmemmap is self-hosted
+    or memory is short.
     """
     generation, vmemmap = core.generation, core.vmemmap
     pages = vmemmap.pages_per(order)
@@ -38,21 +48,23 @@ def optimise(core: Core, pfn: int, count: int, order: int) -> bool:
     state = core.frames.states.get(pfn)
     assert state is not None
     shared = -1
-    if generation.tail == "zone":
-        shared = core.shared_tail((state.node, state.zone, order)).frame
+    # What was made before memory ran out stays: the next folio will want it.
+    try:
+        if generation.tail == "zone":
+            shared = core.shared_tail((state.node, state.zone, order)).frame
+        core.ensure_tables(start, end, state.node)
+        new_heads = core.take_frames(state.node, count) if generation.new_head else []
+    except OutOfMemory:
+        return False
     old, _ = vmemmap.frames(start, end)
     kept = old.reshape(count, pages)[:, : generation.kept]
     if generation.new_head:
-        heads = _expand(core.take_frames(state.node, count))
+        kept = _expand(new_heads).reshape(count, 1)
         core.nr_memmap += count
         freed = vmemmap.private_frames(start, end)
     else:
-        heads = kept[:, 0]
-        if generation.kept > 1 and not bool((kept[:, 1] == heads + 1).all()):
-            raise AssertionError("the two kept frames of a folio are not neighbours")
         freed = frame_runs(old.reshape(count, pages)[:, generation.kept :].ravel())
-    core.ensure_tables(start, end, state.node)
-    for p in progressions(heads):
+    for p, gap in _patterns(kept):
         first = start + p.index * pages
         vmemmap.map(
             first,
@@ -64,12 +76,30 @@ def optimise(core: Core, pfn: int, count: int, order: int) -> bool:
                 period=pages,
                 kept=generation.kept,
                 stride=p.step,
+                gap=gap,
                 shared=shared,
                 order=order,
             ),
         )
     core.free_vmemmap(freed)
     return True
+
+
+def _patterns(kept: Array) -> Iterator[tuple[Progression, int]]:
+    """Cut rows of kept frames into patterns: (progression of the first ones, gap).
+
+    Rows hold one frame or two. After a restore those two may lie anywhere; such folios
+    are patterns of their own.
+    """
+    gaps = kept[:, -1] - kept[:, 0] if kept.shape[1] > 1 else np.ones(len(kept))
+    apart = np.nonzero(gaps != 1)[0].tolist()
+    at = 0
+    for row in [*apart, len(kept)]:
+        for p in progressions(kept[at:row, 0]):
+            yield replace(p, index=at + p.index), 1
+        if row < len(kept):
+            yield Progression(row, int(kept[row, 0]), 1, 1), int(gaps[row])
+        at = row + 1
 
 
 def restore(core: Core, pfn: int, order: int) -> None:
@@ -82,8 +112,8 @@ def restore(core: Core, pfn: int, order: int) -> None:
     backing = vmemmap.ledger.get(start)
     if backing is None or not backing.is_shared:
         raise ValueError(f"the folio at pfn {pfn:#x} is not optimised")
-    heads, _ = backing.frames(np.arange(start, start + kept))
+    frames, _ = backing.frames(np.arange(start, start + kept))
     runs = core.take_frames(state.node, end - start - kept)
     core.nr_memmap += end - start - kept
-    vmemmap.map_linear(start, [(int(heads[0]), kept)], "restored")
+    vmemmap.map_linear(start, [(int(f), 1) for f in frames], "restored")
     vmemmap.map_linear(start + kept, runs, "restored")

@@ -39,6 +39,8 @@ class Backing:
     """Private frames per period (0: a continuation, all tails)."""
     stride: int = 1
     """Distance between the first private frames of two periods."""
+    gap: int = 1
+    """Distance between the private frames of one period."""
     shared: int = -1
     """Frame of the tails; -1: the last kept frame of the same period."""
     tails: str = "ro"
@@ -57,7 +59,8 @@ class Backing:
             return self.frame + index, np.zeros(len(index), dtype=bool)
         turn, place = np.divmod(index, self.period)
         tail = place >= self.kept
-        private = self.frame + turn * self.stride + np.minimum(place, self.kept - 1)
+        within = np.minimum(place, self.kept - 1) * self.gap
+        private = self.frame + turn * self.stride + within
         if self.shared < 0:
             return private, tail
         return np.where(tail, self.shared, private), tail

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vmemmap_tools.model.memory import Scattered, Source
 from vmemmap_tools.model.pages import FrameSource, StrideSource, StructPages
 from vmemmap_tools.model.pagetables import TableSource
@@ -70,27 +72,25 @@ def _frame_sources(
     turns = last_turn - first_turn
     first = backing.frame + first_turn * backing.stride
     page = backing.origin + first_turn * backing.period
+    if backing.stride < 0 or backing.gap != 1:
+        return list(_single_frames(pages, start, end, backing)), []
     source = FrameSource.of(pages, first, page, backing)
     if backing.stride == backing.kept or turns == 1:
         return [(first, first + turns * backing.kept, source)], []
-    if backing.stride < 0:
-        return list(_downwards(pages, start, end, backing)), []
     apart = StrideSource(source, backing.stride)
     end = first + (turns - 1) * backing.stride + backing.kept
     return [], [(first, end, apart)]
 
 
-def _downwards(
+def _single_frames(
     pages: StructPages, start: int, end: int, backing: Backing
 ) -> Iterator[tuple[int, int, Source]]:
-    """A source for each compound: kept frames that lie in falling order."""
-    first_turn = -(-(start - backing.origin) // backing.period)
-    last_turn = -(-(end - backing.origin) // backing.period)
-    for turn in range(first_turn, last_turn):
-        first = backing.frame + turn * backing.stride
-        page = backing.origin + turn * backing.period
-        source = FrameSource.of(pages, first, page, backing)
-        yield first, first + backing.kept, source
+    """A source for each private frame of a ledger run, in whatever order they lie."""
+    numbers = np.arange(start, end)
+    frames, tails = backing.frames(numbers)
+    spp = pages.core.vmemmap.spp
+    for page, frame in zip(numbers[~tails].tolist(), frames[~tails].tolist()):
+        yield frame, frame + 1, FrameSource(pages, frame, page, 1, 1, spp)
 
 
 def _table_sources(image: Image) -> list[tuple[int, int, Source]]:
