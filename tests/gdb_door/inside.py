@@ -12,7 +12,7 @@ from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.base import Target, TargetError
 from vmemmap_tools.target.gdb import open_inferior
 
-__all__ = ["Inferior", "refusal"]
+__all__ = ["Inferior", "open_inferior", "refusal"]
 
 
 class Inferior:

@@ -24,6 +24,7 @@ from .kaslr import (
     image_reader,
     of_note,
     require_build,
+    require_tables,
 )
 from .providers import find_symbols
 from .vmcoreinfo import VmcoreInfo
@@ -86,6 +87,7 @@ def _find_kernel(memory: CoreMemory, symbols: ElfSymbols) -> None:
             f"{memory.path} does not hold the kernel of {symbols.path}: its banner is "
             "not where VMCOREINFO has it; one of them is damaged or of another build"
         )
+    require_tables(memory, symbols, boot)
     checked = "banner verified" if banner else "banner not in the dump"
     memory.found.append(
         Evidence("KASLR offset", f"{boot.offset:#x}", f"{boot.source}; {checked}")

@@ -19,6 +19,7 @@ from .kaslr import (
     image_reader,
     of_note,
     require_build,
+    require_tables,
 )
 from .vmcoreinfo import VmcoreInfo
 
@@ -56,6 +57,7 @@ def open_stub(
     symbols.offset = boot.offset
     _describe(memory, symbols, boot, given)
     require_build(memory.vmcoreinfo, symbols)
+    require_tables(memory, symbols, boot)
     on_change(memory.forget)
     return memory
 

@@ -17,7 +17,8 @@ from typing import Callable
 from ..arch import ARCHITECTURES
 from ..arch.pagetable import AbsentTable, HugeLeaf, PageTable
 from ..arch.x86_64 import KERNEL_MAP
-from .base import Fault, SymbolProvider, TargetError
+from .base import Fault, MemoryProvider, SymbolProvider, TargetError
+from .elf_core import kernel_page_table
 from .elf_symbols import ElfSymbols
 from .vmcoreinfo import VmcoreInfo
 
@@ -32,6 +33,7 @@ __all__ = [
     "image_reader",
     "of_note",
     "require_build",
+    "require_tables",
 ]
 
 Read = Callable[[int, int], bytes]
@@ -211,6 +213,28 @@ def require_build(info: Mapping[str, str], symbols: ElfSymbols) -> None:
             f"{symbols.path} is of another build than the kernel: build-id "
             f"{symbols.build_id}, not {expected}"
         )
+
+
+def require_tables(memory: MemoryProvider, symbols: ElfSymbols, boot: Boot) -> None:
+    """Refuse page tables that do not map the kernel they are said to be of.
+
+    A wrong ``phys_base`` leads to memory that holds anything, or zeros: everything
+    would seem to be unmapped. Raises `TargetError`.
+    """
+    address = symbols.symbol(BANNER)
+    table = kernel_page_table(memory)
+    if table is None or address is None:
+        return
+    try:
+        if table.translate(address) is not None:
+            return
+    except Fault as fault:
+        if fault.kind == "excluded":
+            return
+    raise TargetError(
+        f"the kernel of {symbols.path} was found ({boot.source}), but its page tables "
+        f"are not at {table.root_pa:#x}, where VMCOREINFO or phys_base has them"
+    )
 
 
 def _variable(

@@ -278,4 +278,8 @@ send() {
 record > $RECORD
 send
 [ ! -x /agent ] || /agent > /run/agent 2>&1 || say "failed: the agent: $(cat /run/agent)"
+if asked spin; then
+	# Both CPUs run a program, which a debugger then finds them in.
+	for _ in 1 2; do while :; do :; done & done
+fi
 while :; do sleep 3600; done

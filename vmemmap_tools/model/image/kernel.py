@@ -23,7 +23,8 @@ def write_kernel(image: Image) -> None:
     layout.label("_etext", start + (1 << 20))
     layout.label("_end", start + (8 << 20))
     layout.label("swapper_pg_dir", layout.table[core.arch.root_symbol].address)
-    layout.place("phys_base", None, 8)
+    phys_base = layout.place("phys_base", None, 8)
+    image.write64(phys_base.pa, image.phys_base)
     for name in FUNCTIONS:
         if types.has_function(name):
             layout.function(name)
