@@ -51,8 +51,9 @@ def open_core(
         raise TargetError(
             f"{path} has physical addresses only: set vmemmap phys-mode auto"
         )
+    boot = None
     if symbols is not None:
-        _find_kernel(memory, symbols)
+        boot = _find_kernel(memory, symbols)
     elif not memory.vmcoreinfo:
         raise TargetError(
             f"{path} has no VMCOREINFO note: load the kernel's vmlinux (symbol-file "
@@ -61,10 +62,12 @@ def open_core(
     if physical == "directmap" or not memory.has_physical_addresses:
         memory.prefers_direct_map = True
         memory.direct_map = _direct_map(memory, symbols)
+    if symbols is not None and boot is not None:
+        require_tables(memory, symbols, boot)
     return memory
 
 
-def _find_kernel(memory: CoreMemory, symbols: ElfSymbols) -> None:
+def _find_kernel(memory: CoreMemory, symbols: ElfSymbols) -> Boot:
     """Move the symbols to where the kernel runs. Raises `TargetError`."""
     require_build(memory.vmcoreinfo, symbols)
     boot = of_note(memory.vmcoreinfo, symbols) if memory.vmcoreinfo else None
@@ -87,11 +90,11 @@ def _find_kernel(memory: CoreMemory, symbols: ElfSymbols) -> None:
             f"{memory.path} does not hold the kernel of {symbols.path}: its banner is "
             "not where VMCOREINFO has it; one of them is damaged or of another build"
         )
-    require_tables(memory, symbols, boot)
     checked = "banner verified" if banner else "banner not in the dump"
     memory.found.append(
         Evidence("KASLR offset", f"{boot.offset:#x}", f"{boot.source}; {checked}")
     )
+    return boot
 
 
 def _found_without_note(memory: CoreMemory, symbols: ElfSymbols) -> Boot:
