@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ def test_the_kernel_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def open_kernel(options: opening.Opening) -> object:
         opened.append(options)
-        return object()
+        return SimpleNamespace()
 
     monkeypatch.setattr(opening, "open_kernel", open_kernel)
     kernel = opening.lazily(opening.Opening(core="vmcore"))

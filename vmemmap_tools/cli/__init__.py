@@ -93,7 +93,7 @@ def vmemmap(ctx: click.Context, /, debug: bool, **opening: Any) -> None:
     session = ctx.find_object(Session) or Session()
     ctx.obj = replace(
         session,
-        open_kernel=lazily(Opening.from_options(**opening)),
+        open_kernel=lazily(Opening.from_options(**opening), terminal_progress),
         progress=terminal_progress,
     )
 

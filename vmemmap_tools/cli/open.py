@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable
 
 import click
 
+from ..kernel.progress import Progress, silent
 from ..target.base import Target, TargetError, TypeSource
 from ..target.vmcoreinfo import read_vmcoreinfo
 
@@ -52,13 +53,14 @@ class Opening:
         return cls(core, qemu, symbols, vmcoreinfo, types)
 
 
-def lazily(opening: Opening) -> Callable[[], Kernel]:
+def lazily(opening: Opening, progress: Progress = silent) -> Callable[[], Kernel]:
     """A function that opens on its first call and keeps the Kernel."""
     opened: list[Kernel] = []
 
     def kernel() -> Kernel:
         if not opened:
             opened.append(open_kernel(opening))
+            opened[0].progress = progress
         return opened[0]
 
     return kernel

@@ -16,6 +16,7 @@ from .compound import Classifier, CompoundBacking
 from .layout import LayoutError
 from .memory import Memory
 from .pages import PAGES_OF_FOLIO_HEAD, Pages
+from .progress import Progress, silent
 from .sections import Section, Sections
 from .vmemmap import Vmemmap
 
@@ -44,6 +45,7 @@ def scan_folios(
     vmemmap: Vmemmap,
     tail_frames: Collection[int],
     orders: Collection[int],
+    progress: Progress = silent,
 ) -> Iterator[Folio]:
     """Every hugetlb folio of these orders, by pfn; struct pages may be missing."""
     if not orders:
@@ -53,16 +55,18 @@ def scan_folios(
     step = 1 << min(orders)
     skip_until = 0
     vmemmap_pages = {o: pages.geometry.vmemmap_pages(o) for o in orders}
-    for section in sections:
-        if not section.has_mem_map or not (section.is_online or section.is_early):
-            continue
-        for pfn, number, order, place, private in scan.heads(section, step):
-            # Orders come from memory: only those of pools, at their alignment.
-            if order not in orders or pfn < skip_until or pfn & (1 << order) - 1:
+    with progress("looking for huge pages", len(sections)) as bar:
+        for section in sections:
+            bar.update(1)
+            if not section.has_mem_map or not (section.is_online or section.is_early):
                 continue
-            skip_until = pfn + (1 << order)
-            backing = classify(number, vmemmap_pages[order])
-            yield Folio(pfn, order, place[0], place[1], private, backing)
+            for pfn, number, order, place, private in scan.heads(section, step):
+                # Orders come from memory: only those of pools, at their alignment.
+                if order not in orders or pfn < skip_until or pfn & (1 << order) - 1:
+                    continue
+                skip_until = pfn + (1 << order)
+                backing = classify(number, vmemmap_pages[order])
+                yield Folio(pfn, order, place[0], place[1], private, backing)
 
 
 class _Scan:

@@ -17,6 +17,7 @@ from .bare import types_are_known
 from .folio_scan import Folio, scan_folios
 from .memory import Memory, Record
 from .pages import Pages
+from .progress import Progress, silent
 from .sections import Sections
 from .vmemmap import Vmemmap
 from .zones import Zones
@@ -58,6 +59,7 @@ class Hugetlb:
         zones: Zones,
         vmemmap: Vmemmap,
         tail_frames: frozenset[int],
+        progress: Progress = silent,
     ):
         self._target = target
         self._memory = memory
@@ -66,6 +68,7 @@ class Hugetlb:
         self._zones = zones
         self._vmemmap = vmemmap
         self._tail_frames = tail_frames
+        self._progress = progress
         self._folios: list[Folio] | None = None
         self.pools_are_known = types_are_known(target)
         """False where no types tell what an hstate or a flag is: then none is here."""
@@ -115,6 +118,7 @@ class Hugetlb:
             self._vmemmap,
             self._tail_frames,
             self._orders(),
+            self._progress,
         )
 
     def _orders(self) -> set[int]:

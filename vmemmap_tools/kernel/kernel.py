@@ -20,6 +20,7 @@ from .layout import find_geometry, find_page_table
 from .memory import Memory
 from .pages import UNKNOWN_ZONE, Pages
 from .pgmap import Pgmaps
+from .progress import Progress, silent
 from .sections import Sections
 from .vmemmap import Vmemmap
 from .zones import Zones
@@ -33,8 +34,9 @@ class Kernel:
     Raises `UnsupportedKernel` or `LayoutError` when it cannot be read at all.
     """
 
-    def __init__(self, target: Target):
+    def __init__(self, target: Target, progress: Progress = silent):
         self.target = target
+        self.progress = progress
         self.geometry = find_geometry(target)
         self.page_table = find_page_table(target, self.geometry)
         self.memory = Memory(target, self.page_table, self.geometry.vmemmap_window)
@@ -44,7 +46,7 @@ class Kernel:
         """A new reading of the same target."""
         if isinstance(self.target, Refreshable):
             self.target.refresh()
-        return Kernel(self.target)
+        return Kernel(self.target, self.progress)
 
     @cached_property
     def features(self) -> list[Feature]:
@@ -70,7 +72,7 @@ class Kernel:
 
     @cached_property
     def vmemmap(self) -> Vmemmap:
-        return Vmemmap(self.page_table, self.geometry, self.missing)
+        return Vmemmap(self.page_table, self.geometry, self.missing, self.progress)
 
     @cached_property
     def pages(self) -> Pages:
@@ -89,6 +91,7 @@ class Kernel:
             self.zones,
             self.vmemmap,
             frozenset(self.tail_frames),
+            self.progress,
         )
 
     @cached_property

@@ -15,6 +15,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Callable
 
 from ..arch.pagetable import AbsentTable, HugeLeaf, LeafTable, PageTable
 from ..target.base import Fault
@@ -22,6 +23,7 @@ from .frames import FrameCounts
 from .layout import Geometry
 from .leaf_tables import adjoining_frames, count_entries, folio_columns
 from .memory import Missing
+from .progress import Progress, silent
 
 __all__ = ["HOLE", "Backing", "Extent", "Leaf", "Vmemmap"]
 
@@ -79,7 +81,13 @@ class Backing:
 class Vmemmap:
     """The page tables of the vmemmap window, read once."""
 
-    def __init__(self, page_table: PageTable, geometry: Geometry, missing: Missing):
+    def __init__(
+        self,
+        page_table: PageTable,
+        geometry: Geometry,
+        missing: Missing,
+        progress: Progress = silent,
+    ):
         self.geometry = geometry
         self.start_va, self.end_va = geometry.vmemmap_window
         self._format = geometry.table_format
@@ -97,12 +105,16 @@ class Vmemmap:
         self.readonly_leaves = 0
         self.leaf_tables = 0
         self.absent: list[AbsentTable] = []
-        self._read(page_table, missing)
+        with progress("reading the vmemmap's page tables", None) as bar:
+            self._read(page_table, missing, bar.update)
 
     # The pass
 
-    def _read(self, page_table: PageTable, missing: Missing) -> None:
+    def _read(
+        self, page_table: PageTable, missing: Missing, count: Callable[[int], None]
+    ) -> None:
         for item in page_table.for_each_table(self.start_va, self.end_va):
+            count(1)
             if isinstance(item, LeafTable):
                 self._add_table(item)
             elif isinstance(item, HugeLeaf):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..target.base import Struct, Target
+from ..target.base import Fault, Struct, Target
 from .memory import Memory
 
 __all__ = ["for_each_entry", "load"]
 
-MAX_NODES = 1 << 20
+MAX_NODES = 1 << 16
 """More nodes than any array we read can have: a longer walk is corruption."""
 XA_CHUNK_SIBLINGS = 62 << 2 | 2
 """``xa_is_sibling``: internal entries up to this one name a slot of the same node."""
@@ -35,7 +35,10 @@ def _is_node(entry: int) -> bool:
 
 
 def for_each_entry(memory: Memory, xarray_va: int) -> Iterator[tuple[int, int]]:
-    """(first index, entry) of every non-NULL entry, in order. Raises `Fault`."""
+    """(first index, entry) of every non-NULL entry, in order. Raises `Fault`.
+
+    Of kind "damaged" where nodes lead in circles or are more than any array has.
+    """
     layout = _layout(memory.target)
     if layout is None:
         return
@@ -51,13 +54,13 @@ def _walk(
     memory: Memory, node: Struct, node_va: int, base: int, above: int, seen: set[int]
 ) -> Iterator[tuple[int, int]]:
     """The entries below one node; ``above`` is its parent's shift, which bounds it."""
-    if node_va in seen or len(seen) > MAX_NODES:
-        return
+    if node_va in seen or len(seen) >= MAX_NODES:
+        raise Fault(node_va, node.size, "damaged")
     seen.add(node_va)
     record = memory.record(node, node_va)
     shift = record["shift"]
     if shift >= above:
-        return
+        raise Fault(node_va, node.size, "damaged")
     for slot, entry in enumerate(record.array("slots")):
         index = base + (slot << shift)
         if _is_node(entry) and shift:

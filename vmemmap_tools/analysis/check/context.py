@@ -11,10 +11,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Callable, TypeVar
+from typing import Any, TypeVar
 
 from ...kernel.compound import CompoundBacking, classify
 from ...kernel.hugetlb import Folio, Hstate
@@ -23,6 +22,7 @@ from ...kernel.kernel import Kernel
 from ...kernel.page_state import FrameState, FrameStates
 from ...kernel.pageblocks import Pageblocks
 from ...kernel.pgmap import Pgmap
+from ...kernel.progress import Progress, silent
 from ...kernel.zones import Zone
 from ...target.base import Fault
 from .frame_scan import find_unusable
@@ -33,9 +33,6 @@ from .usual import UsualFolios
 __all__ = ["Context", "DeviceRange", "Progress", "silent"]
 
 T = TypeVar("T")
-
-Progress = Callable[[str, "int | None"], AbstractContextManager[Any]]
-"""Makes a progress bar from a label and a number of units (None if unknown)."""
 
 MAX_FOLIO_BYTES_SHIFT = 34
 """``MAX_FOLIO_ORDER`` is 16 GiB on every architecture that has gigantic folios."""
@@ -60,15 +57,6 @@ class DeviceRange:
         if altmap is None or self.index:
             return self.start
         return self.start + altmap.reserve + altmap.free
-
-
-class _Silent:
-    def update(self, n: int) -> None:
-        pass
-
-
-def silent(label: str, total: int | None) -> AbstractContextManager[Any]:
-    return nullcontext(_Silent())
 
 
 class Context:
