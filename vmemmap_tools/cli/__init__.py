@@ -33,6 +33,7 @@ OWN_VERBS = {
     name: f"vmemmap_tools.cli.{name}"
     for name in (
         "watch",
+        "capsule",
         "model",
         "gdb",
     )

@@ -19,6 +19,7 @@ from ..formats.elf import SegmentMap
 from .base import ByteOrder, Evidence, Fault, PhysicalRange
 from .composed import TypedMemory
 from .drgn_types import DrgnSymbols, DrgnTypes
+from .recorded import CapsuleNote
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = ["DrgnMemory", "DrgnTarget"]
@@ -40,8 +41,10 @@ class DrgnMemory:
         segments: SegmentMap | None = None,
         source: str = "drgn Program",
         reopen: Callable[[], drgn.Program] | None = None,
+        capsule: CapsuleNote | None = None,
     ):
         self.prog = prog
+        self.capsule = capsule
         self.reopen = reopen
         self.live = bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
         platform = prog.platform
@@ -53,7 +56,9 @@ class DrgnMemory:
         self.vmcoreinfo = VmcoreInfo(_vmcoreinfo_text(prog))
         self._page_table: PageTable | None = None
         # ELF dumps that hold every byte they name need no second look.
-        self._checked = segments is not None and segments.has_holes
+        self._checked = segments is not None and (
+            segments.has_holes or capsule is not None
+        )
         # drgn's own walk takes the bit of encrypted memory for part of an address.
         is_encrypted = self.vmcoreinfo.number("sme_mask") or 0
         self._walks = self._checked or bool(is_encrypted)
@@ -139,15 +144,23 @@ class DrgnTarget(DrgnMemory, TypedMemory):
         release: str | None = None,
         source: str = "drgn Program",
         reopen: Callable[[], drgn.Program] | None = None,
+        capsule: CapsuleNote | None = None,
     ):
-        super().__init__(prog, segments, source, reopen)
+        super().__init__(prog, segments, source, reopen, capsule)
         self._combine(DrgnTypes(prog), DrgnSymbols(prog))
         self.release = release or self.vmcoreinfo.get("OSRELEASE", "unknown")
 
     @classmethod
     def over(cls, memory: DrgnMemory, release: str | None = None) -> DrgnTarget:
         """The Program of an opened memory as a Target."""
-        return cls(memory.prog, memory.segments, release, memory.source, memory.reopen)
+        return cls(
+            memory.prog,
+            memory.segments,
+            release,
+            memory.source,
+            memory.reopen,
+            memory.capsule,
+        )
 
     def unsigned(self, name: str) -> int | None:
         return self.unsigned_from(self, name)

@@ -13,23 +13,25 @@ import os
 import socket as socketlib
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import drgn
 
-from ..formats.elf import ET_CORE, Elf, ElfCutShort, ElfError, SegmentMap
+from ..formats.elf import ET_CORE, Elf, ElfCutShort, ElfError, Segment, SegmentMap
 from ..formats.kdump_header import (
     FLATTENED_SIGNATURE,
     SIGNATURE,
     KdumpError,
     KdumpHeader,
 )
+from ..formats.seal import SealError, read_seal
 from .base import Fault, Target, TargetError, TypeSource
 from .composed import ComposedTarget
 from .drgn import DrgnMemory, DrgnTarget
 from .drgn_debug_info import load_debug_info, note_text, reason
 from .providers import compose
+from .recorded import CapsuleNote
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = [
@@ -67,6 +69,7 @@ class DumpFile:
     kind: str
     segments: SegmentMap | None
     has_vmcoreinfo: bool
+    capsule: CapsuleNote | None = None
 
 
 def open_dump(
@@ -93,7 +96,7 @@ def open_dump(
     if patched is not None:
         prog = open_program(core, patched)
     source = f"{core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
-    memory = DrgnMemory(prog, dump.segments, source)
+    memory = DrgnMemory(prog, dump.segments, source, capsule=dump.capsule)
     target = _with_types(memory, symbols, types, release)
     check_memory(target, core)
     return target
@@ -217,12 +220,29 @@ def inspect_dump(path: str) -> DumpFile:
         with open(path, "rb") as file:
             magic = file.read(16)
             if magic.startswith(SIGNATURE):
-                return _inspect_kdump(path)
+                return _with_capsule(path, _inspect_kdump(path))
             if magic.startswith(FLATTENED_SIGNATURE):
                 return DumpFile("flattened", None, True)
-        return _inspect_elf(path)
+        return _with_capsule(path, _inspect_elf(path))
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
+
+
+def _with_capsule(path: str, dump: DumpFile) -> DumpFile:
+    """The dump with what it says of itself, if it is a capsule."""
+    try:
+        with open(path, "rb") as file:
+            body = read_seal(file)
+    except SealError as error:
+        raise TargetError(f"{path} is a damaged capsule: {error}") from None
+    if body is None:
+        return dump
+    capsule = CapsuleNote.unpack(body)
+    segments = dump.segments
+    if segments is None:
+        held = [Segment(1, 7, 0, 0, pa, n, n, n) for pa, n in capsule.ranges]
+        segments = SegmentMap(held)
+    return replace(dump, segments=segments, capsule=capsule)
 
 
 def _inspect_elf(path: str) -> DumpFile:

@@ -15,6 +15,7 @@ from .base import MemoryProvider, SymbolProvider, TargetError, TypeProvider, Typ
 from .btf_files import btf_of_file, btf_of_memory, btf_of_system
 from .composed import ComposedTarget, SymbolChain
 from .kallsyms import KallsymsTables, read_kallsyms
+from .recorded import RecordedSymbols, RecordedTypes
 from .vmcoreinfo import VmcoreInfo
 from .vmcoreinfo_types import VmcoreinfoSymbols, VmcoreinfoTypes
 
@@ -39,6 +40,10 @@ def compose(
     needless. Raises `TargetError`.
     """
     info = as_vmcoreinfo(memory)
+    capsule = getattr(memory, "capsule", None)
+    if capsule is not None and types == "auto" and not files:
+        recorded = RecordedTypes(capsule)
+        return ComposedTarget(memory, recorded, RecordedSymbols(capsule), release)
     if known is None:
         symbols, no_symbols = find_symbols(memory, info, root)
     else:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Making a capsule: ask everything, keep what was read, leave out what must not go.
+
+Two safeguards stand behind the recording. Bytes of a kind that `KINDS` does not name
+are left out. And so is a frame whose own struct page says that it belongs to users (on
+an LRU list, with a mapping, of a huge page) or to nobody: only a damaged pointer or
+page table can have led there. Both are accounted for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from ..kernel.kernel import Kernel
+from ..kernel.layout import LayoutError
+from ..target.base import Fault, Target
+from ..target.recorded import CapsuleNote
+from .kinds import KINDS
+from .recorder import STRUCT_PAGES, RecordedKernel, Recorder
+from .store import PAGE_SHIFT, Store
+
+__all__ = ["Capsule", "capture"]
+
+FOREIGN_TYPES = frozenset({"buddy", "hugetlb", "offline", "unaccepted", "zsmalloc"})
+BUDDY_BEFORE_TYPES = 0xFFFFFF7F
+
+
+@dataclass
+class Capsule:
+    """What goes into the file. ``slide`` takes physical to direct-map addresses."""
+
+    store: Store
+    note: CapsuleNote
+    target: Target
+    slide: int
+    views: dict[int, int]
+    """Virtual address -> physical one, of what lies outside of the direct map."""
+    withheld: dict[int, str] = field(default_factory=dict)
+    changed: Counter[str] = field(default_factory=Counter)
+
+    def pages(self) -> Iterable[dict[str, Any]]:
+        """The audit: each frame, how much of it goes in, and what for."""
+        for pfn in self.store.frames():
+            kinds = sorted(self.store.kinds[pfn])
+            pieces = self.store.pieces(pfn)
+            yield {
+                "pfn": pfn,
+                "bytes": sum(len(data) for _, data in pieces),
+                "ranges": [[start, start + len(data)] for start, data in pieces],
+                "kinds": kinds,
+                "reason": "; ".join(KINDS[kind] for kind in kinds),
+            }
+
+    def totals(self) -> dict[str, Any]:
+        """Sums, and what did not go in."""
+        kinds = Counter(k for kinds in self.store.kinds.values() for k in kinds)
+        return {
+            "pages": len(self.store.kinds),
+            "bytes": self.store.size,
+            "pages_by_kind": dict(sorted(kinds.items())),
+            "withheld": [
+                {"pfn": pfn, "reason": reason} for pfn, reason in self.withheld.items()
+            ],
+            "changed_while_captured": dict(self.changed),
+        }
+
+
+def capture(
+    target: Target,
+    ask: Callable[[Kernel], None],
+    with_struct_pages: bool = True,
+) -> Capsule:
+    """Run ``ask`` over a recording kernel and collect what it read.
+
+    Raises `TargetError` and `LayoutError` where the kernel cannot be read at all.
+    """
+    recorder = Recorder(target)
+    kernel = RecordedKernel(recorder)
+    _read_release(recorder)
+    ask(kernel)
+    store = recorder.store
+    withheld = dict(_foreign(kernel, store))
+    changed = _changes(recorder) if target.live else Counter()
+    for pfn in withheld:
+        store.drop(pfn)
+    if not with_struct_pages:
+        for pfn in store.frames():
+            if STRUCT_PAGES in store.kinds[pfn]:
+                store.drop(pfn)
+    slide = _slide(kernel, recorder)
+    views = {
+        va: pa
+        for va, pa in recorder.reads.items()
+        if va - pa != slide and pa >> PAGE_SHIFT in store.kinds
+    }
+    recorder.note.source = f"answers recorded from {target.release}"
+    capsule = Capsule(store, recorder.note, target, slide, views, withheld, changed)
+    recorder.note.account = {**capsule.totals(), "struct_pages": with_struct_pages}
+    return capsule
+
+
+def _read_release(recorder: Recorder) -> None:
+    """By this a dump is known; of the structure no other name is read."""
+    address, uts = recorder.symbol("init_uts_ns"), recorder.struct("uts_namespace")
+    if address is not None and uts is not None and "name.release" in uts:
+        recorder.kind = "release"
+        try:
+            size = len(recorder.release.encode()) + 1
+            recorder.read(address + uts.offset("name.release"), size)
+        except Fault:
+            pass
+
+
+def _slide(kernel: Kernel, recorder: Recorder) -> int:
+    base = kernel.geometry.arch.direct_map_base(recorder, kernel.geometry.levels)
+    if base is not None:
+        return base.value
+    # A kernel without the variable: what was read through the direct map tells.
+    below = [va - pa for va, pa in recorder.reads.items() if va < 0xFFFFE00000000000]
+    return Counter(below).most_common(1)[0][0] if below else 0xFFFF888000000000
+
+
+def _foreign(kernel: RecordedKernel, store: Store) -> Iterable[tuple[int, str]]:
+    """(frame, why it is left out)."""
+    plain = Kernel(kernel.recorder.inner)
+    mapping = _offset(plain, "mapping")
+    for pfn in store.frames():
+        unknown = store.kinds[pfn] - set(KINDS)
+        if unknown:
+            yield pfn, f"read as {', '.join(sorted(unknown))}, which no capsule holds"
+            continue
+        try:
+            reason = _owner(plain, pfn, mapping)
+        except (Fault, LayoutError, OverflowError):
+            continue
+        if reason is not None:
+            yield pfn, reason
+
+
+def _offset(kernel: Kernel, member: str) -> int | None:
+    page = kernel.target.struct("page")
+    return page.offset(member) if page is not None and member in page else None
+
+
+def _owner(kernel: Kernel, pfn: int, mapping_at: int | None) -> str | None:
+    pages = kernel.pages
+    page = pages.page(pfn)
+    if page.is_tail:
+        page = pages.page(pages.pfn(page.head_va))
+    if page.is_poisoned or not any(page.data):
+        return None
+    kind = pages.type_name(page)
+    if kind == "slab" or pages.has_flag(page, "PG_slab"):
+        return None
+    if kind in FOREIGN_TYPES or page.mapcount_word == BUDDY_BEFORE_TYPES:
+        return f"its struct page says that it is {kind or 'free'}"
+    if pages.has_flag(page, "PG_lru"):
+        return "its struct page says that it is on an LRU list"
+    if mapping_at is not None and any(page.data[mapping_at : mapping_at + 8]):
+        return "its struct page has a mapping"
+    if pages.hugetlb_order(page.pfn) is not None:
+        return "its struct page says that it is a huge page"
+    return None
+
+
+def _changes(recorder: Recorder) -> Counter[str]:
+    """The second look at a running kernel: bytes of each kind that have changed."""
+    found: Counter[str] = Counter()
+    for pfn in recorder.store.frames():
+        for start, data in recorder.store.pieces(pfn):
+            try:
+                pa = (pfn << PAGE_SHIFT) + start
+                now = recorder.inner.read_physical(pa, len(data))
+            except Fault:
+                now = b""
+            if now != data:
+                found.update(sorted(recorder.store.kinds[pfn])[:1])
+    return found

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Writing a capsule as ELF core, or kdump-compressed.
+
+A program header names any number of bytes, so that the ELF form holds exactly what
+was read. A kdump-compressed file has whole pages: what is not carried is zero there,
+and the capsule's note says which ranges are true. Our targets fault on the others.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..arch import ARCHITECTURES
+from ..formats.elf_write import (
+    ET_CORE,
+    HEADER_SIZE,
+    PF_R,
+    PF_W,
+    PF_X,
+    PROGRAM_HEADER_SIZE,
+    PT_LOAD,
+    PT_NOTE,
+    file_header,
+    note,
+    program_header,
+)
+from ..formats.kdump import KdumpHeader, write_kdump
+from ..formats.seal import seal, sealed_note
+from .capture import Capsule
+from .store import PAGE, PAGE_SHIFT
+
+__all__ = ["write_elf", "write_kdump_file"]
+
+PN_XNUM = 0xFFFF
+FLAGS = PF_R | PF_W | PF_X
+MASK_64 = (1 << 64) - 1
+
+
+def write_elf(capsule: Capsule, path: Path) -> None:
+    """Write an ELF core that drgn and gdb open. Raises OSError."""
+    store = capsule.store
+    ranges = [(pa, len(data)) for pa, data in store.ranges()]
+    offsets, at = {}, 0
+    for pa, size in ranges:
+        offsets[pa] = at
+        at += size
+    views = sorted(_views(capsule, ranges))
+    count = 1 + len(ranges) + len(views)
+    notes = _vmcoreinfo(capsule) + sealed_note(capsule.note.pack())
+    extended = count >= PN_XNUM
+    notes_at = HEADER_SIZE + PROGRAM_HEADER_SIZE * count
+    section_at = notes_at + len(notes)
+    data_at = section_at + (64 if extended else 0)
+    machine = ARCHITECTURES[capsule.target.arch].elf_machine
+    with open(path, "w+b") as file:
+        header = file_header(
+            ET_CORE, machine, PN_XNUM if extended else count, section_at, 0
+        )
+        if extended:
+            # The count stands in sh_info of section header 0.
+            header = header[:58] + struct.pack("<HHH", 64, 1, 0)
+        else:
+            header = header[:40] + bytes(8) + header[48:]
+        file.write(header)
+        file.write(
+            program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4)
+        )
+        for va, pa, size, offset in _loads(capsule, ranges, offsets, views):
+            file.write(
+                program_header(
+                    PT_LOAD, FLAGS, data_at + offset, va & MASK_64, pa, size, size, 1
+                )
+            )
+        file.write(notes)
+        if extended:
+            file.write(struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
+        for _, data in store.ranges():
+            file.write(data)
+        file.flush()
+        seal(file)
+
+
+def _loads(
+    capsule: Capsule,
+    ranges: list[tuple[int, int]],
+    offsets: dict[int, int],
+    views: list[tuple[int, int, int, int]],
+) -> Iterator[tuple[int, int, int, int]]:
+    yield from views
+    for pa, size in ranges:
+        yield pa + capsule.slide, pa, size, offsets[pa]
+
+
+def _views(
+    capsule: Capsule, ranges: list[tuple[int, int]]
+) -> Iterator[tuple[int, int, int, int]]:
+    """(va, pa, size, offset) of ranges that are read outside of the direct map too."""
+    starts: dict[int, list[tuple[int, int, int]]] = {}
+    offset = 0
+    for pa, size in ranges:
+        for pfn in range(pa >> PAGE_SHIFT, (pa + size - 1 >> PAGE_SHIFT) + 1):
+            starts.setdefault(pfn, []).append((pa, size, offset))
+        offset += size
+    seen = set()
+    for va, pa in capsule.views.items():
+        slide = va - pa
+        for start, size, at in starts.get(pa >> PAGE_SHIFT, ()):
+            if start <= pa < start + size:
+                # Within its page only: the next one may lie elsewhere.
+                first = max(start, pa // PAGE * PAGE)
+                end = min(start + size, (pa // PAGE + 1) * PAGE)
+                if (first + slide) not in seen:
+                    seen.add(first + slide)
+                    yield first + slide, first, end - first, at + first - start
+
+
+def _vmcoreinfo(capsule: Capsule) -> bytes:
+    return note("VMCOREINFO", 0, _vmcoreinfo_text(capsule))
+
+
+def _vmcoreinfo_text(capsule: Capsule) -> bytes:
+    info = capsule.target.vmcoreinfo
+    return "".join(f"{key}={value}\n" for key, value in info.items()).encode()
+
+
+def write_kdump_file(capsule: Capsule, path: Path) -> None:
+    """Write a kdump-compressed file. Raises OSError."""
+    store = capsule.store
+    capsule.note.ranges = [(pa, len(data)) for pa, data in store.ranges()]
+    runs: list[tuple[int, int]] = []
+    for pfn in store.frames():
+        if runs and runs[-1][1] == pfn:
+            runs[-1] = runs[-1][0], pfn + 1
+        else:
+            runs.append((pfn, pfn + 1))
+    base = capsule.target.vmcoreinfo.get("NUMBER(phys_base)", "0")
+    header = KdumpHeader(
+        release=capsule.target.release,
+        machine=capsule.target.arch,
+        vmcoreinfo=_vmcoreinfo_text(capsule),
+        notes=_vmcoreinfo(capsule) + sealed_note(capsule.note.pack()),
+        phys_base=int(base, 0),
+        node="(none)",
+    )
+    write_kdump(
+        path,
+        header,
+        (
+            (
+                first << PAGE_SHIFT,
+                end << PAGE_SHIFT,
+                (
+                    (pfn << PAGE_SHIFT, _whole_page(store.pieces(pfn)))
+                    for pfn in range(first, end)
+                ),
+            )
+            for first, end in runs
+        ),
+    )
+    with open(path, "r+b") as file:
+        seal(file)
+
+
+def _whole_page(pieces: list[tuple[int, bytes]]) -> bytes:
+    page = bytearray(PAGE)
+    for start, data in pieces:
+        page[start : start + len(data)] = data
+    return bytes(page)

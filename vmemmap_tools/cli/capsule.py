@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmemmap capsule: a small vmcore with what the verbs read, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..commands import VerbGroup
+from ..commands.session import Session
+from ..render import Column, Report
+from ..target.base import TargetError
+
+if TYPE_CHECKING:
+    from ..capsule import Capsule
+    from ..kernel.kernel import Kernel
+
+__all__ = ["command"]
+
+QUESTIONS = (
+    ("summary",),
+    ("info",),
+    ("sections",),
+    ("zones", "--all"),
+    ("map",),
+    ("map", "--leaves"),
+    ("hvo",),
+    ("hvo", "--folios"),
+    ("dax",),
+    ("check",),
+)
+"""What is asked of a kernel while its capsule is made."""
+
+MAX_PAGES = 4096
+"""Pages about which `page` is asked, at most."""
+COLUMNS = [
+    Column("pfn", "frame", "pfn"),
+    Column("bytes", "bytes", "int"),
+    Column("kinds", "kinds"),
+    Column("reason", "reason"),
+]
+TOTALS = [
+    Column("pages", "Pages carried at least in part", "int"),
+    Column("bytes", "Bytes of memory", "int"),
+]
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option("--kdump", is_flag=True, help="Write kdump-compressed, not ELF.")
+@click.option(
+    "--list",
+    "is_audit",
+    is_flag=True,
+    help="Print every page that goes in, how much of it, and why.",
+)
+@click.option(
+    "--no-struct-pages",
+    is_flag=True,
+    help="Leave struct pages out: sections, map, zones and walk still answer.",
+)
+@click.pass_obj
+def command(
+    session: Session,
+    /,
+    out: Path | None,
+    kdump: bool,
+    is_audit: bool,
+    no_struct_pages: bool,
+) -> None:
+    """Write a small vmcore that holds what the verbs read, and no user data.
+
+    OUT opens in vmemmap without a vmlinux, and in drgn and gdb with one. What it does
+    not carry cannot be read. With --list and without OUT nothing is written.
+    """
+    if out is None and not is_audit:
+        raise click.UsageError("name a file to write, or give --list")
+    kernel = session.open_kernel()
+    from ..capsule import capture, write_elf, write_kdump_file
+
+    if not kernel.types_are_known:
+        raise TargetError("a capsule needs the kernel's types: a vmlinux or BTF (-s)")
+    capsule = capture(kernel.target, _ask, not no_struct_pages)
+    if out is not None:
+        partial = out.with_name(f".{out.name}.partial")
+        try:
+            (write_kdump_file if kdump else write_elf)(capsule, partial)
+            os.replace(partial, out)
+        finally:
+            partial.unlink(missing_ok=True)
+    session.emit(_report(kernel, capsule, is_audit))
+
+
+def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:
+    return Report(
+        verb="capsule",
+        kernel=kernel.describe(),
+        rows=iter(capsule.pages() if is_audit else ()),
+        columns=COLUMNS,
+        totals=capsule.totals,
+        totals_columns=TOTALS,
+        notes=lambda: list(_notes(capsule)),
+        empty="",
+    )
+
+
+def _notes(capsule: Capsule) -> Iterator[str]:
+    for pfn, reason in capsule.withheld.items():
+        yield f"frame {pfn:#x} is withheld: {reason}"
+    for kind, count in capsule.changed.items():
+        yield f"{count} ranges of {kind} changed while they were captured"
+
+
+def _ask(kernel: Kernel) -> None:
+    """Run every verb; what it prints is nobody's."""
+    for words in QUESTIONS:
+        _run(kernel, *words)
+    pages = sorted(_interesting(kernel))[:MAX_PAGES]
+    if pages:
+        _run(kernel, "page", *(f"pfn:{pfn}" for pfn in pages))
+    start = kernel.vmemmap.start_va
+    for offset in (0, 1 << 21, 1 << 26, 1 << 38):
+        _run(kernel, "walk", hex(start + offset))
+
+
+def _run(kernel: Any, *words: str) -> None:
+    session = Session(lambda: kernel, format="json", stream=io.StringIO())
+    group = VerbGroup("vmemmap")
+    try:
+        with group.make_context("vmemmap", list(words), obj=session) as context:
+            group.invoke(context)
+    except click.exceptions.Exit:
+        pass
+
+
+def _interesting(kernel: Kernel) -> Iterator[int]:
+    """Pages that somebody may ask about: of folios, devices and sections."""
+    for number, folio in enumerate(kernel.hugetlb.for_each_folio()):
+        if number * 6 > MAX_PAGES:
+            break
+        last = (1 << folio.order) - 1
+        yield from (folio.pfn + i for i in (0, 1, 64, 65, last))
+        frames = folio.backing.head_frame, folio.backing.tail_frame
+        yield from (frame for frame in frames if frame > 0)
+    for pgmap in islice(kernel.pgmaps, MAX_PAGES):
+        for first, end in pgmap.ranges:
+            yield from (first, first + 65, end - 1)
+    for section in kernel.sections:
+        yield section.start_pfn
+        yield section.start_pfn + 1
