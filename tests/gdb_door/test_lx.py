@@ -143,15 +143,14 @@ def test_a_function_refuses_what_gdb_has_at_its_link_address(
     assert (moved.text, moved.error) == (f"{pa:#x}", None)
 
 
-@pytest.fixture(scope="module")
-def ops_say(any_gdb: Gdb, small: Small) -> dict[str, str]:
-    """{Python expression: what it prints} for a script's page_ops."""
+def page_ops_expressions(small: Small) -> dict[str, str]:
+    """{name: Python expression} of what scripts ask a page_ops."""
     pointer = "gdb.lookup_type('struct page').pointer()"
     page = f"gdb.Value({small.page_va(HIGH)}).cast({pointer})"
     section = f"ops.pfn_to_section({HIGH})"
     direct = small.facts["page_offset"] + (HIGH << 12)
     areas = [small.facts[name] for name in ("vmalloc_start", "vmemmap", "page_offset")]
-    expressions = {
+    return {
         "pfn_to_page": f"int(ops.pfn_to_page({HIGH}))",
         "type": f"ops.pfn_to_page({HIGH}).type",
         "page_to_pfn": f"ops.page_to_pfn({page})",
@@ -179,6 +178,12 @@ def ops_say(any_gdb: Gdb, small: Small) -> dict[str, str]:
         "flags": "ops.SECTION_HAS_MEM_MAP",
         "vmalloc": f"[ops.is_vmalloc_addr(va) for va in {areas}]",
     }
+
+
+@pytest.fixture(scope="module")
+def ops_say(any_gdb: Gdb, small: Small) -> dict[str, str]:
+    """What they print."""
+    expressions = page_ops_expressions(small)
     told = small.told(
         any_gdb,
         "python from vmemmap_tools.gdb_door.mm import page_ops; ops = page_ops().ops",
