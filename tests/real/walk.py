@@ -27,6 +27,7 @@ __all__ = [
     "PER_VMEMMAP_PAGE",
     "STRUCT_PAGE",
     "Mapping",
+    "PhysicalMemory",
     "QemuWalk",
 ]
 
@@ -166,11 +167,18 @@ class PhysicalMemory:
 
         :raises KeyError: if the dump does not hold it
         """
+        return int.from_bytes(self.read(pa, 8), "little")
+
+    def read(self, pa: int, length: int) -> bytes:
+        """Return the bytes from *pa* on, which lie in one range of memory.
+
+        :raises KeyError: if the dump does not hold them
+        """
         with open(self._path, "rb") as file:
             for start, size, offset in self._loads(file.read(4096)):
-                if start <= pa < start + size:
+                if start <= pa and pa + length <= start + size:
                     file.seek(offset + pa - start)
-                    return int.from_bytes(file.read(8), "little")
+                    return file.read(length)
         raise KeyError(f"{self._path} does not hold {pa:#x}")
 
     @staticmethod
