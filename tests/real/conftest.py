@@ -30,6 +30,19 @@ _MADE = pytest.StashKey[Counter[str]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("real kernels")
     group.addoption("--matrix", default="default", metavar="WHICH", help=HELP)
+    group.addoption(
+        "--live",
+        default="newest,bookworm",
+        metavar="SUITES",
+        help="live guests to boot, a list of suites, or 'none' (default: %(default)s)",
+    )
+    group.addoption(
+        "--rounds",
+        default=20,
+        type=int,
+        metavar="N",
+        help="looks at a live guest that changes (default: %(default)s)",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -50,7 +63,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def run(request: pytest.FixtureRequest) -> Run:
     """A run of the matrix, fetched and booted now unless it is cached."""
     choice: Choice = request.param
-    with _shown(request.config):
+    with shown(request.config):
         try:
             return choice.run()
         except RealError as error:
@@ -106,7 +119,7 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-class _shown:
+class shown:
     """Lets the harness's progress reach the terminal for once."""
 
     def __init__(self, config: pytest.Config) -> None:

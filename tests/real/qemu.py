@@ -124,9 +124,13 @@ class Guest:
         self._qmp.close()
         self._end()
 
-    def _end(self) -> None:
+    def kill(self) -> None:
+        """End the guest, as if the machine had lost its power."""
         self._process.kill()
         self._process.wait()
+
+    def _end(self) -> None:
+        self.kill()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _connect(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from .runs import Run
 from .tlb import BASE_SIZE, LARGE_SIZE, TlbLeaf
@@ -29,6 +30,7 @@ __all__ = [
     "Mapping",
     "PhysicalMemory",
     "QemuWalk",
+    "Words",
 ]
 
 KERNEL_HALF = 1 << 63
@@ -50,12 +52,19 @@ class Mapping:
     writable: bool
 
 
+class Words(Protocol):
+    """Physical memory, a word at a time."""
+
+    def word(self, pa: int) -> int:
+        """Return the 64-bit word at *pa*."""
+
+
 class QemuWalk:
     """QEMU's ``info tlb`` of one run, and what follows from it for the vmemmap."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, memory: Words | None = None) -> None:
         self._run = run
-        self._memory = PhysicalMemory(run.elf)
+        self._memory = memory or PhysicalMemory(run.elf)
 
     @cached_property
     def leaves(self) -> list[TlbLeaf]:

@@ -31,9 +31,15 @@ START = Path("/agent")
 _PROJECT = Path(__file__).parents[3]
 
 _PROBE = """
-import importlib, importlib.metadata, json, sys
+import importlib, importlib.metadata, json, pkgutil, sys
+import drgn
 for name in sys.argv[1:]:
     importlib.import_module(name)
+for found in pkgutil.walk_packages(drgn.__path__, "drgn.", lambda name: None):
+    try:
+        importlib.import_module(found.name)
+    except ImportError:
+        pass  # a part that wants what is not installed here
 files = {getattr(m, "__file__", None) for m in list(sys.modules.values())} - {None}
 for name in ("drgn", "click", "tabulate", "vmemmap_tools"):
     files |= {
@@ -47,7 +53,7 @@ print(json.dumps([sorted(files), sys.path]))
 _ROOTS = ("tests.real.live.agent", "_drgn_util.plugins")
 """What the guest runs, and what drgn imports only when it opens a kernel."""
 
-_LEFT_OUT = ("model", "gdb_door")
+_LEFT_OUT = ("model", "gdb")
 """What builds dumps, and needs numpy; what only gdb can import."""
 
 
@@ -98,7 +104,7 @@ def _loaded() -> tuple[list[Path], list[str]]:
 def _project_modules() -> Iterator[str]:
     for path in sorted((_PROJECT / "vmemmap_tools").rglob("*.py")):
         name = path.relative_to(_PROJECT).with_suffix("")
-        is_left_out = any(part in _LEFT_OUT for part in name.parts)
+        is_left_out = any(part.startswith(_LEFT_OUT) for part in name.parts)
         if not is_left_out and not name.name.startswith("__"):
             yield ".".join(name.parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,9 +14,14 @@ from .. import initramfs
 from ..cache import RealError
 from ..kernels import Kernel
 from ..qemu import Guest, command_line
+from ..runs import Run
+from ..walk import QemuWalk
 from . import bundle
 
 __all__ = ["LiveGuest"]
+
+
+_PROGRAM = "import sys; from vmemmap_tools.cli import main; sys.exit(main())"
 
 
 class LiveGuest(Guest):
@@ -32,6 +38,15 @@ class LiveGuest(Guest):
             archive.write(extra.read_bytes())
         extra.unlink()
         super().__init__(kernel.vmlinuz, initrd, command_line(), out)
+        self.second_qmp_socket = self.qmp_socket.with_name("qmp-second")
+        self._command += [
+            "-qmp",
+            f"unix:{self.second_qmp_socket},server=on,wait=off",
+        ]
+        self.python = (str(Path(sys.executable).resolve()), "-B", "-s")
+        self.vmemmap = (*self.python, "-c", _PROGRAM)
+        self.kernel = kernel
+        self.run_directory = Run(out)
 
     def __enter__(self) -> LiveGuest:
         super().__enter__()
@@ -64,13 +79,27 @@ class LiveGuest(Guest):
         self._agent.sendall(line.encode())
         try:
             said = json.loads(self._answers.readline() or "null")
-        except TimeoutError:
+        except socket.timeout:
             raise RealError(f"the guest did not {action} within {wait} s") from None
         if said is None:
             raise RealError("the guest's agent is gone")
         if "failure" in said:
             raise RealError(f"in the guest: {said['failure']}")
         return said["answer"]
+
+    def look(self) -> QemuWalk:
+        """Have QEMU walk the page tables now, while the guest stands still."""
+        self.stop()
+        path = self.run_directory.directory / "tlb.txt"
+        path.write_text(self.monitor("info tlb"))
+        walk = QemuWalk(self.run_directory, self)
+        _ = walk.leaves, walk.vmemmap_base, walk.direct_map
+        self.resume()
+        return walk
+
+    def word(self, pa: int) -> int:
+        """Return the 64-bit word at *pa*."""
+        return int(self.monitor(f"xp /1xg {pa:#x}").split()[1], 16)
 
     def run(self, *command: str, limit: float = 300) -> tuple[int, str, str]:
         """Run a program in the guest; return its exit status, output and errors."""

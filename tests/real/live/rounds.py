@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from itertools import cycle
 from typing import Any
 
 import click
@@ -21,6 +22,19 @@ from vmemmap_tools.kernel.kernel import Kernel
 __all__ = ["VERBS", "play_round", "print_verb"]
 
 VERBS = ("summary", "hvo", "check")
+
+OTHERS = (
+    ["zones", "--all"],
+    ["sections"],
+    ["map"],
+    ["dax"],
+    ["hvo", "--folios"],
+    ["info"],
+    ["page", "pfn:0x188000"],
+)
+"""One of these besides in each round; the page is the device's that becomes memory."""
+
+_others = cycle(OTHERS)
 
 
 def print_verb(kernel: Kernel, words: list[str], form: str = "json") -> tuple[str, int]:
@@ -37,8 +51,9 @@ def print_verb(kernel: Kernel, words: list[str], form: str = "json") -> tuple[st
 
 
 def play_round(kernel: Kernel) -> dict[str, Any]:
-    """Ask every verb once; return what is worth telling of it."""
+    """Ask the verbs, and one other; return what is worth telling of it."""
     started = time.monotonic()
+    json.loads(print_verb(kernel.fresh(), next(_others))[0])
     answers = {
         verb: json.loads(print_verb(kernel.fresh(), [verb])[0]) for verb in VERBS
     }
