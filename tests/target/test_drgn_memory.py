@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import drgn
 import pytest
 
 from vmemmap_tools.formats.elf import Elf, SegmentMap
-from vmemmap_tools.target.base import Fault, PhysicalRange
-from vmemmap_tools.target.drgn import DrgnTarget
+from vmemmap_tools.target.base import Fault, PhysicalRange, TargetError
+from vmemmap_tools.target.drgn import DrgnMemory, DrgnTarget
 
 from .dumps import PA, RELEASE, VA, core, write_core
 
@@ -128,3 +130,16 @@ def test_without_a_root_virtual_addresses_cannot_be_read(tmp_path: Path) -> None
     target = opened(write_core(tmp_path, core({"NUMBER(phys_base)": None})))
     assert fault(target, VA, 8, physical=False).kind == "unmapped"
     assert target.read_physical(PA, 4) == b"\x11" * 4
+
+
+def test_a_source_that_is_gone_is_an_error_not_missing_memory() -> None:
+    """As when the guest ends that is read over QMP."""
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    prog.add_memory_segment(0, 1 << 20, read, physical=True)
+    memory = DrgnMemory(prog, source="QEMU guest at sock")
+    with pytest.raises(TargetError, match="guest at sock can no longer be read: No su"):
+        memory.read_physical(0, 8)

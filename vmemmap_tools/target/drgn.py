@@ -16,7 +16,7 @@ import drgn
 from ..arch import ARCHITECTURES
 from ..arch.pagetable import PageTable
 from ..formats.elf import SegmentMap
-from .base import ByteOrder, Evidence, Fault, PhysicalRange
+from .base import ByteOrder, Evidence, Fault, PhysicalRange, TargetError
 from .composed import TypedMemory
 from .drgn_types import DrgnSymbols, DrgnTypes
 from .recorded import CapsuleNote
@@ -75,6 +75,8 @@ class DrgnMemory:
             raise _fault(error, address, size, physical=False) from None
         except (OverflowError, ValueError):
             raise Fault(address, size, "unmapped") from None
+        except OSError as error:
+            raise self._gone(error) from None
 
     def read_physical(self, address: int, size: int) -> bytes:
         if self._checked:
@@ -88,6 +90,12 @@ class DrgnMemory:
             raise _fault(error, address, size, physical=True) from None
         except (OverflowError, ValueError):
             raise Fault(address, size, "outside", physical=True) from None
+        except OSError as error:
+            raise self._gone(error) from None
+
+    def _gone(self, error: OSError) -> TargetError:
+        """Not some memory is missing, but all: a guest ended, a file was lost."""
+        return TargetError(f"{self.source} can no longer be read: {error.strerror}")
 
     def refresh(self) -> None:
         self._page_table = None

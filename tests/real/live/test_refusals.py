@@ -113,3 +113,4 @@ def test_a_guest_that_ends_is_a_line(guest: LiveGuest, compare: Compare) -> None
         _, err = watch.communicate(timeout=60)
     (line,) = err.splitlines()
     compare.equal("watch of a guest that ends: status", watch.returncode, 2, line)
+    compare.true("watch of a guest that ends", "no longer be read" in line, line)
