@@ -15,7 +15,7 @@ from .runner import TOP, Answer, Gdb
 
 LINE = re.compile(r"^    \(gdb\) (.*)$", re.MULTILINE)
 NEEDS_A_FRAME = ("vmemmap page page", "vmemmap page &folio->page")
-"""Lines about local variables, which a model has none of: see test_expressions.py."""
+"""Lines about local variables: a model has no frame with debug info."""
 SILENT = re.compile(r"> \S+$")
 HELPED = ("B14", "B15", "B16", "B17")
 """Old bugs of commands or architectures that are left alone."""
