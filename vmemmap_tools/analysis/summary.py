@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,22 +49,23 @@ class Summary:
             return groups[key]
 
         kernel = self._kernel
-        rows: dict[tuple[int, int, int], Group] = {}
+        optimised: Counter[tuple[int, int, int, int]] = Counter()
         for folio in kernel.hugetlb.for_each_folio():
-            place = folio.node, folio.zone_index, folio.order
-            row = rows.get(place)
-            if row is None:
-                zone = kernel.zone_name(folio.zone_index)
-                rows[place] = row = group(folio.node, zone, "hugetlb", folio.order)
             saved = folio.backing.mapped - folio.backing.kept
-            row.count += 1
             if saved:
-                row.optimised += 1
-                row.saved_bytes += saved * self._page_size
-            else:
-                row.savable_bytes = _plus(
-                    row.savable_bytes, savable_pages(kernel, folio), self._page_size
-                )
+                optimised[folio.node, folio.zone_index, folio.order, saved] += 1
+                continue
+            zone = kernel.zone_name(folio.zone_index)
+            row = group(folio.node, zone, "hugetlb", folio.order)
+            row.count += 1
+            row.savable_bytes = _plus(
+                row.savable_bytes, savable_pages(kernel, folio), self._page_size
+            )
+        for (node, zone_index, order, saved), count in optimised.items():
+            row = group(node, kernel.zone_name(zone_index), "hugetlb", order)
+            row.count += count
+            row.optimised += count
+            row.saved_bytes += count * saved * self._page_size
         for dax in self.dax_ranges:
             if not dax.compounds:
                 continue

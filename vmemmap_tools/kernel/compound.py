@@ -95,7 +95,9 @@ class Classifier:
     def __init__(self, vmemmap: Vmemmap, zone_tails: Collection[int]):
         self._vmemmap = vmemmap
         self._zone_tails = zone_tails
-        self._format = vmemmap.geometry.table_format
+        self._format = fmt = vmemmap.geometry.table_format
+        self._present, self._address_mask = fmt.present_mask, fmt.address_mask
+        self._page_shift = fmt.page_shift
         self._pair = vmemmap.head_and_tail
         self._tail_entry = -1
         self._tail = HOLE
@@ -105,35 +107,26 @@ class Classifier:
     def __call__(self, first: int, pages: int) -> CompoundBacking:
         """What backs ``pages`` vmemmap pages from number ``first`` on."""
         pair = self._pair(first, pages)
-        if pair is not None:
-            usual = self._usual(*pair, pages)
-            if usual is not None:
-                return usual
-        return classify(self._vmemmap, first, pages, self._zone_tails)
-
-    def _usual(
-        self, head_entry: int, tail_entry: int, pages: int
-    ) -> CompoundBacking | None:
-        """A head and equal tails, as nearly every optimised folio has; None else."""
-        fmt = self._format
-        if head_entry == tail_entry or not head_entry & tail_entry & fmt.present_mask:
-            return None
-        if tail_entry != self._tail_entry:
-            self._look_at_tail(tail_entry)
-        head = (head_entry & fmt.address_mask) >> fmt.page_shift
-        tail, readonly = self._tail, self._is_readonly
-        if self._is_shared_by_zone:
-            if head not in self._zone_tails:
+        # A head and equal tails, as nearly every optimised folio has.
+        if pair is not None and pair[0] != pair[1] and pair[0] & self._present:
+            head_entry, tail_entry = pair
+            if tail_entry != self._tail_entry:
+                self._look_at_tail(tail_entry)
+            head = (head_entry & self._address_mask) >> self._page_shift
+            tail = self._tail
+            if self._is_shared_by_zone:
+                layout, kept = "zone-shared", 1
+                is_usual = head not in self._zone_tails
+            elif head == tail:
+                layout, kept, is_usual = "self-shared", 1, True
+            else:
+                layout, kept = "page1-shared", 2
+                is_usual = pages > 2
+            if is_usual and tail_entry & self._present:
                 return CompoundBacking(
-                    "zone-shared", pages, pages, 1, head, tail, readonly
+                    layout, pages, pages, kept, head, tail, self._is_readonly
                 )
-        elif head == tail:
-            return CompoundBacking("self-shared", pages, pages, 1, head, tail, readonly)
-        elif pages > 2:
-            return CompoundBacking(
-                "page1-shared", pages, pages, 2, head, tail, readonly
-            )
-        return None
+        return classify(self._vmemmap, first, pages, self._zone_tails)
 
     def _look_at_tail(self, entry: int) -> None:
         fmt = self._format

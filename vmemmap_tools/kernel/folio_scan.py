@@ -18,7 +18,7 @@ from .memory import Memory
 from .pages import PAGES_OF_FOLIO_HEAD, Pages
 from .progress import Progress, silent
 from .sections import Section, Sections
-from .vmemmap import Vmemmap
+from .vmemmap import HOLE, Vmemmap
 
 __all__ = ["Folio", "scan_folios"]
 
@@ -77,6 +77,7 @@ class _Scan:
         self._pages = pages
         self._vmemmap = vmemmap
         self._length = PAGES_OF_FOLIO_HEAD * pages.size
+        self._page_shift = pages.geometry.page_shift
         offsets = (
             pages.flags_offset,
             pages.private_offset,
@@ -118,18 +119,31 @@ class _Scan:
         pfns = range(first, section.start_pfn + g.pages_per_section, step)
         if not pfns:
             return []
-        start_va, shift, in_page = vmemmap.start_va, g.page_shift, g.page_size - 1
-        # Struct pages of any size: neither numbers nor offsets need be equally spaced.
-        vas = range(pages.va(first), pages.va(pfns[-1]) + 1, step * pages.size)
-        numbers = [va - start_va >> shift for va in vas]
-        entries = vmemmap.entries(numbers[0], numbers[-1] - numbers[0] + 1)
+        first_va, span = pages.va(first), step * pages.size
+        if span % g.page_size:
+            return self._scattered(pfns)
+        number, every = vmemmap.page_number(first_va), span >> g.page_shift
+        numbers = range(number, number + every * len(pfns), every)
+        entries = vmemmap.entries(number, every * (len(pfns) - 1) + 1)[::every]
         present, mask = g.table_format.present_mask, g.table_format.address_mask
-        found = zip(pfns, numbers, vas, map(entries.__getitem__, _from_zero(numbers)))
-        return [
-            (pfn, number, (entry & mask) + (va & in_page))
-            for pfn, number, va, entry in found
-            if entry & present
-        ]
+        at = first_va & g.page_size - 1
+        found = zip(pfns, numbers, [(entry & mask) + at for entry in entries])
+        if all(entry & present for entry in entries):
+            return list(found)
+        return [c for c, entry in zip(found, entries) if entry & present]
+
+    def _scattered(self, pfns: range) -> list[Candidate]:
+        """The same where struct pages of any size do not recur at one offset."""
+        pages, vmemmap, page_size = self._pages, self._vmemmap, 1 << self._page_shift
+        found = []
+        for pfn in pfns:
+            va = pages.va(pfn)
+            number = vmemmap.page_number(va)
+            frame = vmemmap.frame(number)
+            if frame != HOLE:
+                pa = frame * page_size + (va & page_size - 1)
+                found.append((pfn, number, pa))
+        return found
 
     def _read(self, candidates: list[Candidate]) -> Iterator[tuple[int, int, bytes]]:
         """(pfn, vmemmap page, its bytes) of each candidate that can be read."""
@@ -149,11 +163,6 @@ class _Scan:
                 continue
             for pfn, number, pa in run:
                 yield pfn, number, data[pa - first_pa : pa - first_pa + length]
-
-
-def _from_zero(numbers: list[int]) -> Iterator[int]:
-    first = numbers[0]
-    return (number - first for number in numbers)
 
 
 def _runs_of_frames(
