@@ -54,13 +54,13 @@ def pools_by_node(kernel: Kernel) -> Iterator[PoolNode]:
                 _of_node(hstate.free_by_node, node),
                 _of_node(hstate.surplus_by_node, node),
             )
-    for folio in kernel.hugetlb.for_each_folio():
+    for folio, count in kernel.hugetlb.for_each_kind():
         place = folio.order, folio.node
         if place not in rows and not kernel.hugetlb.pools_are_known:
             rows[place] = PoolNode(None, *place, None, None, None, flagged=None)
         row = rows.get(place)
         if row is not None:
-            _count(kernel, row, folio)
+            _count(kernel, row, folio, count)
     if not kernel.hugetlb.pools_are_known:
         rows = dict(sorted(rows.items()))
     yield from rows.values()
@@ -70,19 +70,19 @@ def _of_node(values: tuple[int, ...], node: int) -> int:
     return values[node] if node < len(values) else 0
 
 
-def _count(kernel: Kernel, row: PoolNode, folio: Folio) -> None:
-    row.found += 1
-    row.saved_pages += folio.backing.saved_pages
+def _count(kernel: Kernel, row: PoolNode, folio: Folio, count: int) -> None:
+    row.found += count
+    row.saved_pages += count * folio.backing.saved_pages
     if row.flagged is not None:
-        row.flagged += bool(kernel.hugetlb.has_flag(folio, OPTIMISED_FLAG))
+        row.flagged += count * bool(kernel.hugetlb.has_flag(folio, OPTIMISED_FLAG))
     if folio.backing.is_optimised:
-        row.optimised += 1
+        row.optimised += count
         return
     reason = why_not(kernel, folio)
-    row.reasons[reason] += 1
+    row.reasons[reason] += count
     more = savable_pages(kernel, folio, reason)
     if row.savable_pages is not None:
-        row.savable_pages = None if more is None else row.savable_pages + more
+        row.savable_pages = None if more is None else row.savable_pages + count * more
 
 
 def why_not(kernel: Kernel, folio: Folio) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,23 +48,20 @@ class Summary:
             return groups[key]
 
         kernel = self._kernel
-        optimised: Counter[tuple[int, int, int, int]] = Counter()
-        for folio in kernel.hugetlb.for_each_folio():
-            saved = folio.backing.mapped - folio.backing.kept
-            if saved:
-                optimised[folio.node, folio.zone_index, folio.order, saved] += 1
-                continue
+        for folio, count in kernel.hugetlb.for_each_kind():
             zone = kernel.zone_name(folio.zone_index)
             row = group(folio.node, zone, "hugetlb", folio.order)
-            row.count += 1
-            row.savable_bytes = _plus(
-                row.savable_bytes, savable_pages(kernel, folio), self._page_size
-            )
-        for (node, zone_index, order, saved), count in optimised.items():
-            row = group(node, kernel.zone_name(zone_index), "hugetlb", order)
+            saved = folio.backing.saved_pages
             row.count += count
-            row.optimised += count
-            row.saved_bytes += count * saved * self._page_size
+            if saved:
+                row.optimised += count
+                row.saved_bytes += count * saved * self._page_size
+            else:
+                row.savable_bytes = _plus(
+                    row.savable_bytes,
+                    savable_pages(kernel, folio),
+                    count * self._page_size,
+                )
         for dax in self.dax_ranges:
             if not dax.compounds:
                 continue

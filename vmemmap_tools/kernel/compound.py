@@ -128,6 +128,23 @@ class Classifier:
                 )
         return classify(self._vmemmap, first, pages, self._zone_tails)
 
+    def alike(self, first: int, pages: int, count: int) -> CompoundBacking | None:
+        """What backs the first of ``count`` compounds, one behind the other.
+
+        None unless the others are backed likewise, by heads of their own.
+        """
+        entries = self._vmemmap.entries(first, count * pages)
+        heads, tails = entries[::pages], entries[1::pages]
+        if pages < 2 or any(entries[i::pages] != tails for i in range(2, pages)):
+            return None
+        if not all(head & self._present for head in heads) or len(set(heads)) < count:
+            return None
+        backing = self(first, pages)
+        if backing.layout != "zone-shared" or tails.count(tails[0]) != count:
+            return None
+        frames = {(head & self._address_mask) >> self._page_shift for head in heads}
+        return backing if frames.isdisjoint(self._zone_tails) else None
+
     def _look_at_tail(self, entry: int) -> None:
         fmt = self._format
         self._tail_entry = entry

@@ -8,6 +8,7 @@ speed: one read and one unpacking for each candidate, nothing kept.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from struct import Struct
 from typing import Callable, NamedTuple
 
@@ -20,11 +21,14 @@ from .progress import Progress, silent
 from .sections import Section, Sections
 from .vmemmap import HOLE, Vmemmap
 
-__all__ = ["Folio", "scan_folios"]
+__all__ = ["Folio", "FolioScan"]
 
 
 Candidate = tuple[int, int, int]
 """(pfn, vmemmap page, physical address of its struct page)."""
+Run = list[Candidate]
+Head = tuple[int, int, int, tuple[int, int], int]
+"""(pfn, vmemmap page, order, (node, zone index), private) of a hugetlb head."""
 
 
 class Folio(NamedTuple):
@@ -38,35 +42,74 @@ class Folio(NamedTuple):
     backing: CompoundBacking
 
 
-def scan_folios(
-    memory: Memory,
-    pages: Pages,
-    sections: Sections,
-    vmemmap: Vmemmap,
-    tail_frames: Collection[int],
-    orders: Collection[int],
-    progress: Progress = silent,
-) -> Iterator[Folio]:
-    """Every hugetlb folio of these orders, by pfn; struct pages may be missing."""
-    if not orders:
-        return
-    scan = _Scan(memory, pages, vmemmap)
-    classify = Classifier(vmemmap, tail_frames)
-    step = 1 << min(orders)
-    skip_until = 0
-    vmemmap_pages = {o: pages.geometry.vmemmap_pages(o) for o in orders}
-    with progress("looking for huge pages", len(sections)) as bar:
-        for section in sections:
-            bar.update(1)
-            if not section.has_mem_map or not (section.is_online or section.is_early):
-                continue
-            for pfn, number, order, place, private in scan.heads(section, step):
-                # Orders come from memory: only those of pools, at their alignment.
-                if order not in orders or pfn < skip_until or pfn & (1 << order) - 1:
+@dataclass(frozen=True)
+class FolioScan:
+    """Looks for hugetlb folios of these orders in all sections.
+
+    Struct pages may be missing: they are counted, and their folios left out.
+    """
+
+    memory: Memory
+    pages: Pages
+    sections: Sections
+    vmemmap: Vmemmap
+    tail_frames: Collection[int]
+    orders: Collection[int]
+    progress: Progress = silent
+
+    def each(self) -> Iterator[Folio]:
+        """Every folio, by pfn."""
+        return (folio for folio, _ in self._folios(together=False))
+
+    def alike(self) -> Iterator[tuple[Folio, int]]:
+        """(folio, count): so many folios one behind the other, of which this is one.
+
+        They differ in nothing but their place and the frame of their head.
+        """
+        return self._folios(together=True)
+
+    def _folios(self, together: bool) -> Iterator[tuple[Folio, int]]:
+        if not self.orders:
+            return
+        scan = _Scan(self.memory, self.pages, self.vmemmap)
+        classify = Classifier(self.vmemmap, self.tail_frames)
+        step = 1 << min(self.orders)
+        covered = 0
+        sizes = {o: self.pages.geometry.vmemmap_pages(o) for o in self.orders}
+        for run, data in self._runs(scan, step):
+            heads = list(scan.heads_of(run, data))
+            if together and run[0][0] >= covered and _are_alike(heads, run, step):
+                pfn, number, order, place, private = heads[0]
+                shared = classify.alike(number, sizes[order], len(run))
+                if shared is not None:
+                    covered = pfn + len(run) * step
+                    yield Folio(pfn, order, *place, private, shared), len(run)
                     continue
-                skip_until = pfn + (1 << order)
-                backing = classify(number, vmemmap_pages[order])
-                yield Folio(pfn, order, place[0], place[1], private, backing)
+            for pfn, number, order, place, private in heads:
+                # Orders come from memory: only those of pools, at their alignment.
+                if order not in sizes or pfn < covered or pfn & (1 << order) - 1:
+                    continue
+                covered = pfn + (1 << order)
+                backing = classify(number, sizes[order])
+                yield Folio(pfn, order, *place, private, backing), 1
+
+    def _runs(self, scan: _Scan, step: int) -> Iterator[tuple[Run, bytes]]:
+        with self.progress("looking for huge pages", len(self.sections)) as bar:
+            for section in self.sections:
+                bar.update(1)
+                if section.has_mem_map and (section.is_online or section.is_early):
+                    yield from scan.runs(section, step)
+
+
+def _are_alike(heads: list[Head], run: Run, step: int) -> bool:
+    """Whether every page of a run is a head, and all say the same of themselves.
+
+    One folio follows the other, ``step`` pages each.
+    """
+    if len(heads) != len(run) or run[-1][0] - run[0][0] != (len(run) - 1) * step:
+        return False
+    kind = heads[0][2:]
+    return 1 << kind[0] == step and all(head[2:] == kind for head in heads)
 
 
 class _Scan:
@@ -86,22 +129,21 @@ class _Scan:
         self._words = _words_at(offsets, pages.byteorder)
         self._places: dict[int, tuple[int, int]] = {}
 
-    def heads(
-        self, section: Section, step: int
-    ) -> Iterator[tuple[int, int, int, tuple[int, int], int]]:
-        """(pfn, vmemmap page, order, (node, zone index), private) of hugetlb heads.
+    def heads_of(self, run: Run, data: bytes) -> Iterator[Head]:
+        """The hugetlb heads of a run.
 
-        Looks at every step-th struct page. The one behind a head has to name it:
-        remains of a freed folio do not.
+        The struct page behind a head has to name it: remains of a freed folio do not.
         """
         pages, size = self._pages, self._pages.size
         is_hugetlb, order_of = pages.compound.is_hugetlb, pages.compound.order_of
         head_bit, has_mask, unpack = pages.head_bit, pages.has_mask, self._words
-        base_va, places, place_shift = pages.base_va, self._places, pages.place_shift
-        for pfn, number, data in self._read(self._candidates(section, step)):
-            if not is_hugetlb(data):
+        base_va, length, first_pa = pages.base_va, self._length, run[0][2]
+        places, place_shift = self._places, pages.place_shift
+        for pfn, number, pa in run:
+            part = data[pa - first_pa : pa - first_pa + length]
+            if not is_hugetlb(part):
                 continue
-            flags, private, word = unpack(data)
+            flags, private, word = unpack(part)
             va = base_va + pfn * size
             head = va + size & word if has_mask else word - 1
             if not flags & head_bit or not word & 1 or head != va:
@@ -110,7 +152,7 @@ class _Scan:
             if place is None:
                 place = pages.node_of(flags), pages.zone_index_of(flags)
                 places[flags >> place_shift] = place
-            yield pfn, number, order_of(data), place, private
+            yield pfn, number, order_of(part), place, private
 
     def _candidates(self, section: Section, step: int) -> list[Candidate]:
         """The section's step-th struct pages, where mapped."""
@@ -145,35 +187,32 @@ class _Scan:
                 found.append((pfn, number, pa))
         return found
 
-    def _read(self, candidates: list[Candidate]) -> Iterator[tuple[int, int, bytes]]:
-        """(pfn, vmemmap page, its bytes) of each candidate that can be read."""
-        missing, length = self._memory.missing, self._length
-        for run in _runs_of_frames(candidates, self._pages.geometry.page_size):
-            first_pa = run[0][2]
-            try:
-                data = self._memory.read_physical(
-                    first_pa, run[-1][2] - first_pa + length
-                )
-            except Fault as fault:
-                if len(run) == 1:
-                    missing.record(fault, "struct pages")
-                else:
-                    for candidate in run:
-                        yield from self._read([candidate])
-                continue
-            for pfn, number, pa in run:
-                yield pfn, number, data[pa - first_pa : pa - first_pa + length]
+    def runs(self, section: Section, step: int) -> Iterator[tuple[Run, bytes]]:
+        """The section's step-th struct pages that can be read, run by run."""
+        candidates = self._candidates(section, step)
+        for run in _runs_of_frames(candidates, 1 << self._page_shift):
+            yield from self._read(run)
+
+    def _read(self, run: Run) -> Iterator[tuple[Run, bytes]]:
+        first_pa = run[0][2]
+        try:
+            size = run[-1][2] - first_pa + self._length
+            yield run, self._memory.read_physical(first_pa, size)
+        except Fault as fault:
+            if len(run) == 1:
+                self._memory.missing.record(fault, "struct pages")
+                return
+            for candidate in run:
+                yield from self._read([candidate])
 
 
-def _runs_of_frames(
-    candidates: list[Candidate], page_size: int
-) -> Iterator[list[Candidate]]:
+def _runs_of_frames(candidates: list[Candidate], page_size: int) -> Iterator[Run]:
     """Candidates whose struct pages lie in the same frame or in the one behind it.
 
     Head pages were often allocated in one go. A page read in vain costs a third of a
     read of its own.
     """
-    run: list[Candidate] = []
+    run: Run = []
     for candidate in candidates:
         if run and not 0 < candidate[2] - run[-1][2] <= page_size:
             yield run

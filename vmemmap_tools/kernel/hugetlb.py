@@ -14,7 +14,7 @@ from functools import cached_property
 
 from ..target.base import Fault, Target
 from .bare import types_are_known
-from .folio_scan import Folio, scan_folios
+from .folio_scan import Folio, FolioScan
 from .memory import Memory, Record
 from .pages import Pages
 from .progress import Progress, silent
@@ -111,7 +111,20 @@ class Hugetlb:
         """Every hugetlb folio, by pfn; found anew, and not kept, unless they were."""
         if self._folios is not None:
             return self._folios
-        return scan_folios(
+        return self._scan().each()
+
+    def for_each_kind(self) -> Iterable[tuple[Folio, int]]:
+        """(folio, count) of folios that follow each other and are alike, by pfn.
+
+        They share order, place, flags and what backs them but for the head's frame: a
+        terabyte of huge pages is counted so, and not looked at one by one.
+        """
+        if self._folios is not None:
+            return ((folio, 1) for folio in self._folios)
+        return self._scan().alike()
+
+    def _scan(self) -> FolioScan:
+        return FolioScan(
             self._memory,
             self._pages,
             self._sections,
