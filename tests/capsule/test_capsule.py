@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,40 @@ def test_a_flipped_bit_or_a_cut_is_refused(
     with pytest.raises(TargetError) as error:
         open_dump(str(damaged))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["vmcore", "vmlinux"])
+def test_a_capsule_never_replaces_what_it_is_made_from(
+    folder: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(folder / name)
+    before = (folder / name).stat()
+    opening = ["-c", str(folder / "vmcore"), "-s", str(folder / "vmlinux")]
+    for out in (folder / name, link):
+        assert main([*opening, "capsule", str(out)]) == 2
+        assert "name another" in capsys.readouterr().err
+    after = (folder / name).stat()
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+
+
+def test_what_cannot_be_written_is_refused_before_the_capture(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    opening = ["-c", str(folder / "vmcore"), "-s", str(folder / "vmlinux")]
+    for out in (fifo, tmp_path / "nowhere" / "capsule"):
+        assert main([*opening, "capsule", str(out)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert fifo.is_fifo()
+
+
+def test_a_capsule_refuses_types_that_are_not_in_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsule = str(folder / "elf")
+    assert main(["-c", capsule, "--types", "vmcoreinfo", "summary"]) == 2
+    assert "leave out --types" in capsys.readouterr().err
+    assert main(["-c", capsule, "capsule", str(tmp_path / "again")]) == 2
+    assert "a capsule already" in capsys.readouterr().err

@@ -59,3 +59,11 @@ def test_a_kernel_that_cannot_be_read_is_one_line_and_exit_status_2(
     (line,) = err.splitlines()
     assert line.startswith("vmemmap: ") and word in line
     assert out == ""
+
+
+@pytest.mark.parametrize("option", [("--backing", "hole"), ("--optimised",)])
+def test_filters_of_runs_are_refused_for_leaves(
+    option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["map", "--leaves", *option]) == 2
+    assert "leave out --backing" in capsys.readouterr().err

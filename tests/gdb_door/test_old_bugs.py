@@ -11,7 +11,7 @@ import pytest
 
 from tests.target.gdb.cores import Modelled, small_machine
 
-from .door import Small, opening
+from .door import LOADER, Small, opening
 from .runner import Gdb
 
 PAGE_OPS = "python from vmemmap_tools.gdb_door.mm import page_ops; ops = page_ops().ops"
@@ -176,3 +176,14 @@ def test_b20_one_reading_serves_many_questions(any_gdb: Gdb, small: Small) -> No
     )
     assert told[3] == "True\n"
     assert told[7] == "False\n"
+
+
+def test_a_vmlinux_loaded_as_the_program_is_no_obstacle(
+    any_gdb: Gdb, small: Small
+) -> None:
+    """``gdb vmlinux -c vmcore``, as everybody types it."""
+    before = [f"file {small.vmlinux}", f"core-file {small.core}", f"source {LOADER}"]
+    answers = any_gdb.run(*before, "lx-pfn_to_page 4096", "vmemmap summary")
+    assert answers[3].error is None, answers[3].error
+    assert answers[3].text == f"pfn_to_page(0x1000) = {small.page_va(4096):#x}\n"
+    assert answers[4].error is None, answers[4].error

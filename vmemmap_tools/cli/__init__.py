@@ -107,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if sys.stdout is None or sys.stderr is None:
+        # Started with a closed stream: there is nobody to answer.
+        return UNREADABLE
     debug = _asks_for_debug(words)
     try:
         status = _run(words)

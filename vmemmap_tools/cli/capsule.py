@@ -81,7 +81,13 @@ def command(
     """
     if out is None and not is_audit:
         raise click.UsageError("name a file to write, or give --list")
+    if out is not None:
+        out = _destination(out, click.get_current_context())
     kernel = session.open_kernel()
+    # A Target is its own memory, or is put together with one.
+    memory = getattr(kernel.target, "memory", kernel.target)
+    if getattr(memory, "capsule", None) is not None:
+        raise TargetError("this is a capsule already: copy it")
     from ..capsule import capture, write_elf, write_kdump_file
 
     if not kernel.types_are_known:
@@ -95,6 +101,24 @@ def command(
         finally:
             partial.unlink(missing_ok=True)
     session.emit(_report(kernel, capsule, is_audit))
+
+
+def _destination(out: Path, context: click.Context) -> Path:
+    """Where to write, links followed. Refuses what would be lost or cannot be written.
+
+    Asked before the capture, which may take long. Raises `TargetError`.
+    """
+    path = out.resolve()
+    if path.exists() and not path.is_file():
+        raise TargetError(f"{out} is no regular file: name one to write")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise TargetError(f"{out}: its directory cannot be written to")
+    given = context.parent.params if context.parent is not None else {}
+    inputs = [given.get("core"), given.get("vmcoreinfo"), *given.get("symbols", ())]
+    for name in filter(None, inputs):
+        if path.exists() and os.path.exists(name) and os.path.samefile(path, name):
+            raise TargetError(f"{out} is what the capsule is made from: name another")
+    return path
 
 
 def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:

@@ -63,10 +63,20 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 """To the corner of the terminal, and everything gone."""
 
 
+def _refuse_nan(
+    context: click.Context, parameter: click.Parameter, value: float
+) -> float:
+    """No comparison refuses what is no number."""
+    if value != value:
+        raise click.BadParameter("'nan' is no number of seconds.")
+    return value
+
+
 @click.command()
 @click.option(
     "--interval",
     type=click.FloatRange(0, 86400),
+    callback=_refuse_nan,
     default=2.0,
     show_default=True,
     metavar="SECONDS",

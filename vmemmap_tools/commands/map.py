@@ -127,6 +127,11 @@ def command(
     compound, on the frame of its page 1, its head, or its zone's tail page), shared
     (sharing that nothing explains), hole.
     """
+    if leaves and (backing or optimised is not None):
+        raise click.UsageError(
+            "--leaves lists leaves by address alone: leave out --backing and "
+            "--optimised, or --leaves"
+        )
     kernel = session.open_kernel()
     span = _span(kernel, va, pfn, section)
 

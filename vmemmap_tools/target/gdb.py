@@ -71,7 +71,7 @@ def core_path(inferior: Any) -> str:
         return str(corefile.filename)
     # gdb before 18 says it in words only.
     text = gdb.execute("info target", to_string=True)
-    found = re.search(r"core dump file:\s+`(.*)', file type", text, re.S)
+    found = re.search(r"core dump file:\s+`(.*?)', file type", text, re.S)
     if found is None:
         raise TargetError("gdb does not say which file its core is")
     return found[1]

@@ -41,6 +41,11 @@ def compose(
     """
     info = as_vmcoreinfo(memory)
     capsule = getattr(memory, "capsule", None)
+    if capsule is not None and types in ("btf", "vmcoreinfo") and not files:
+        raise TargetError(
+            "a capsule brings the types it was made with, and not the memory that "
+            "others look into: leave out --types"
+        )
     if capsule is not None and types == "auto" and not files:
         recorded = RecordedTypes(capsule)
         return ComposedTarget(memory, recorded, RecordedSymbols(capsule), release)
