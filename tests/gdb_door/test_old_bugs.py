@@ -72,7 +72,7 @@ def test_b5_sections_are_found_by_division(any_gdb: Gdb, small: Small) -> None:
 @pytest.fixture(scope="module")
 def five_level(tmp_path_factory: pytest.TempPathFactory) -> Modelled:
     directory = tmp_path_factory.mktemp("five-level")
-    return Modelled(small_machine("five-level"), directory)
+    return Modelled(small_machine("five-level").image(), directory)
 
 
 def test_b6_sizes_are_the_kernels(any_gdb: Gdb, five_level: Modelled) -> None:

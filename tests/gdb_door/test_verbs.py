@@ -26,7 +26,7 @@ def modelled(
 ) -> Modelled:
     """A machine with its vmlinux, and cores on demand."""
     directory = tmp_path_factory.mktemp(f"door-{request.param}")
-    return Modelled(small_machine(request.param), directory)
+    return Modelled(small_machine(request.param).image(), directory)
 
 
 def test_every_verb_on_every_form_is_the_command_lines(

@@ -16,6 +16,7 @@ from vmemmap_tools.formats.core_write import CoreWriter
 from vmemmap_tools.formats.elf import PT_LOAD
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model import spec
+from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.model.mapped import mapped_runs
 from vmemmap_tools.model.write import core_notes, write_vmcore, write_vmlinux
@@ -64,7 +65,7 @@ def small_machine(name: str) -> Machine:
 class Modelled:
     """A machine's vmlinux and cores in a directory."""
 
-    def __init__(self, image: Any, directory: Path):
+    def __init__(self, image: Image, directory: Path):
         self.image = image
         self.directory = directory
         self.vmlinux = directory / "vmlinux"

@@ -54,8 +54,8 @@ class Stopped(Modelled):
     def _make_process(self) -> None:
         """Roots as PTI makes them: the kernel's half in the first of the pair only."""
         source = self.image.tables.root_pfn << 12
-        root = self.image.memory.read(source, PAGE)
-        self._added.write(self.kernel_root, root)
+        entries = self.image.memory.read(source, PAGE)
+        self._added.write(self.kernel_root, entries)
         gate = next(self._free)
         handler = HANDLER + self.image.kaslr_offset
         self._added.write(gate, handler.to_bytes(8, "little")[:2])
