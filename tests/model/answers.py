@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from vmemmap_tools.commands import VerbGroup
 from vmemmap_tools.commands.session import Session
+from vmemmap_tools.kernel.hugetlb import Folio
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.books import Books
 
@@ -172,7 +174,20 @@ def runs_of_map_cover_every_mapped_page(dump: Booked) -> None:
     assert pages == dump.books["vmemmap"]["pages"]
 
 
+def folios_counted_together_are_those_counted_one_by_one(dump: Booked) -> None:
+    def kind(folio: Folio) -> tuple[object, ...]:
+        backing = folio.backing._replace(head_frame=0)
+        return folio.order, folio.node, folio.zone_index, folio.private, backing
+
+    together: Counter[tuple[object, ...]] = Counter()
+    fresh = dump.kernel.fresh().hugetlb
+    for folio, count in fresh.for_each_kind():
+        together[kind(folio)] += count
+    assert together == Counter(map(kind, fresh.for_each_folio()))
+
+
 COMPARISONS = (
+    folios_counted_together_are_those_counted_one_by_one,
     summary_is_that_of_the_books,
     every_vmemmap_page_has_the_frame_of_the_books,
     pools_are_those_of_the_books,
