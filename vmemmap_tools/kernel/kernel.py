@@ -13,6 +13,7 @@ from typing import Any
 from ..target.base import Refreshable, Target
 from .bare import types_are_known
 from .counters import MemmapCounters, read_memmap_counters
+from .dax_devices import DaxDevices
 from .features import Feature, features_without_types, find_features
 from .hosting import SelfHosting
 from .hugetlb import Hugetlb
@@ -101,6 +102,10 @@ class Kernel:
     @cached_property
     def pgmaps(self) -> Pgmaps:
         return Pgmaps(self.target, self.memory, self.geometry)
+
+    @cached_property
+    def dax_devices(self) -> DaxDevices:
+        return DaxDevices(self.target, self.memory, self.geometry)
 
     @cached_property
     def counters(self) -> MemmapCounters:

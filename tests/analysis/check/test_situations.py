@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Legal states worth knowing: F14, F15, S11 and Z7 say I, nothing says more."""
+"""Legal states: F14, F15, S11 and Z7 say I, nothing says more; of others nothing."""
 
 from __future__ import annotations
 
@@ -73,3 +73,49 @@ def test_a_tail_page_in_zone_movable_is_named() -> None:
     image = bench.machine.image()
     _move_tail_page(image, MOVABLE)
     assert told(find(bench.over(image))[1])["Z7"] == 1
+
+
+def test_a_dax_device_may_keep_a_map_that_is_gone() -> None:
+    # kmem makes System RAM of a device and leaves dev_dax.pgmap where it was.
+    bench = Bench(varied("7.3"))
+    image = bench.machine.image()
+    device = next(iter(image.dax_devices.values()))
+    range_ = next(iter(image.dax_ranges.values()))
+    device.set("pgmap", image.heap.object("dev_pagemap").va)
+    range_.set("range.end", range_.get("range.end") - (2 << 20))
+    checker, findings = find(bench.over(image))
+    assert {f.severity for f in findings} <= {"I"}
+    assert checker.accounts["P8"].status == "checked"
+
+
+def test_two_dax_devices_with_one_map_are_told() -> None:
+    bench = Bench(varied("7.3"))
+    image = bench.machine.image()
+    first, second, *_ = image.dax_devices.values()
+    second.set("pgmap", first.get("pgmap"))
+    found = [f for f in find(bench.over(image))[1] if f.severity != "I"]
+    assert [(f.rule, f.cause) for f in found] == [("P8", "map of two devices")]
+
+
+def test_a_damaged_list_of_devices_is_told() -> None:
+    bench = Bench(varied("7.3"))
+    image = bench.machine.image()
+    device = next(iter(image.dax_devices.values()))
+    device.set("dev.kobj.entry.next", device.address("dev.kobj.entry.next"))
+    found = [f for f in find(bench.over(image))[1] if f.severity != "I"]
+    assert [(f.rule, f.cause, f.where.id) for f in found] == [
+        ("P8", "damaged list", "devices_kset")
+    ]
+
+
+def test_unknown_types_of_dax_devices_are_a_gap() -> None:
+    bench = Bench(varied("7.3"))
+    kernel = bench.over(bench.machine.image())
+    known = kernel.target.struct
+    kernel.target.struct = (  # type: ignore[method-assign]
+        lambda name: None if name == "dev_dax" else known(name)
+    )
+    checker, findings = find(kernel)
+    account = checker.accounts["P8"]
+    assert {f.severity for f in findings} <= {"I"}
+    assert (account.status, account.why) == ("partly", "dax devices: no type dev_dax")

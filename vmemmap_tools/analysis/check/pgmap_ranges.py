@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Rule P8: ranges of device memory and the array that leads to them."""
+"""Rule P8: ranges of device memory, the array and the devices that lead to them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ...kernel import xarray
 from ...kernel.pgmap import Pgmap
 from ...target.base import Fault
 from .context import Context
+from .dax_devices import devices_agree
 from .findings import Violation, hexed
 from .pgmaps import place
 from .registry import rule
@@ -20,21 +21,23 @@ MAX_RANGES = 1 << 10
 
 @rule(
     "P8",
-    "pgmap_array and the maps' ranges agree, and ranges are aligned to their compounds",
+    "pgmap_array, the maps' ranges and the dax devices agree, and ranges are aligned "
+    "to their compounds",
     severity="W",
     holds="all",
-    reads=("pgmap_array", "pgmaps"),
+    reads=("pgmap_array", "pgmaps", "devices_kset", "dax devices"),
     bug="a driver's mistake",
     why="get_dev_pagemap() finds the map of a pfn in the array, the sharing goes by "
-    "the range's own borders.",
-    look="vmemmap dax",
+    "the range's own borders, and users map what the device says it is.",
+    look="vmemmap dax; /sys/bus/dax/devices/*/resource, size, align",
     applies=lambda context: (
         "this kernel has no pgmap_array"
         if context.kernel.target.variable("pgmap_array") is None
         else None
     ),
     racy=True,
-    exceptions="The head of a range that an altmap takes is not counted.",
+    exceptions="The head of a range that an altmap takes is not counted. A device that "
+    "kmem has made System RAM may keep the pointer to a map that is gone.",
 )
 def ranges_agree(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
@@ -73,6 +76,7 @@ def ranges_agree(context: Context) -> Iterator[Violation]:
                 hexed(pgmap_va=pgmap.va),
             )
     yield from _shapes(context)
+    yield from devices_agree(context)
 
 
 def _shapes(context: Context) -> Iterator[Violation]:

@@ -172,6 +172,25 @@ def range_wrong(image: Image, rng: random.Random) -> Place:
     return {"name": pgmap.name}
 
 
+@fault("dax-device-shrunk", "P8", "a device resized while it is bound to its driver")
+def device_shrunk(image: Image, rng: random.Random) -> Place:
+    """The range of a dev_dax ends 2 MiB before that of its map."""
+    name = choose(rng, sorted(image.dax_ranges), "dax device")
+    obj = image.dax_ranges[name]
+    obj.set("range.end", obj.get("range.end") - (2 << 20))
+    return {"name": name}
+
+
+@fault("dax-device-misaligned", "P8", "an align changed while the device is bound")
+def device_misaligned(image: Image, rng: random.Random) -> Place:
+    """A dev_dax has another align than the compound pages of its map."""
+    names = [p.name for p in pgmaps(image) if p.shift and p.name in image.dax_devices]
+    name = choose(rng, names, "dax device with compound pages")
+    obj = image.dax_devices[name]
+    obj.set("align", obj.get("align") << 1)
+    return {"name": name}
+
+
 @fault("dax-tail-writable-mix", "P1", "a compound remapped read-only in part")
 def writable_mix(image: Image, rng: random.Random) -> Place:
     """Tails of one compound are mapped read-only and writable side by side."""

@@ -65,6 +65,8 @@ class Image:
         self.usages: dict[int, Object] = {}
         self.hstates: list[Object] = []
         self.pgmaps: dict[str, Object] = {}
+        self.dax_devices: dict[str, Object] = {}
+        self.dax_ranges: dict[str, Object] = {}
         self.variables: dict[str, Object] = {}
         self.mms: list[Object] = []
         self.pgds: list[int] = []

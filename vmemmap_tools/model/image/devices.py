@@ -20,6 +20,7 @@ PGMAP_ALTMAP_VALID = 1
 def write_devices(image: Image) -> dict[int, int]:
     """Write all devices; returns the address of each pgmap by its id."""
     array = image.layout.place("pgmap_array", "struct xarray", static=True)
+    bus = image.layout.place("dax_bus_type", "struct bus_type", static=True)
     addresses = {}
     entries = []
     for pgmap in image.machine.devices.pgmaps.values():
@@ -29,8 +30,9 @@ def write_devices(image: Image) -> dict[int, int]:
         entries.append((pgmap.start_pfn, pgmap.end_pfn - 1, obj.va))
         _write_pgmap(image, obj, pgmap)
         if not pgmap.fsdax and image.types.has_type("struct dev_dax"):
-            _write_dax(image, obj, pgmap)
+            _write_dax(image, obj, pgmap, bus)
     write_xarray(image.heap, array, entries)
+    _write_list(image)
     return addresses
 
 
@@ -55,7 +57,7 @@ def _write_pgmap(image: Image, obj: Object, pgmap: Pgmap) -> None:
     obj.set("altmap.alloc", altmap.alloc)
 
 
-def _write_dax(image: Image, pgmap_obj: Object, pgmap: Pgmap) -> None:
+def _write_dax(image: Image, pgmap_obj: Object, pgmap: Pgmap, bus: Object) -> None:
     """The dax device over a pgmap, as the driver's private structures show it."""
     shift = image.arch.page_shift
     start, end = pgmap.data_pfn << shift, (pgmap.end_pfn << shift) - 1
@@ -76,4 +78,23 @@ def _write_dax(image: Image, pgmap_obj: Object, pgmap: Pgmap) -> None:
     ranges.set("range.start", start)
     ranges.set("range.end", end)
     dax.set("ranges", ranges.va)
-    pgmap_obj.set("owner", dax.va)
+    dax.set("dev.kobj.name", image.heap.text(f"dax{pgmap.ident}.0"))
+    dax.set("dev.bus", bus.va)
+    image.dax_devices[pgmap.name] = dax
+    image.dax_ranges[pgmap.name] = ranges
+
+
+def _write_list(image: Image) -> None:
+    """devices_kset, which links every device: those of the dax bus and one of none."""
+    heap = image.heap
+    other = heap.object("device")
+    other.set("kobj.name", heap.text("root"))
+    # struct kset begins with its list.
+    kset = heap.object("list_head")
+    image.layout.variable("devices_kset", "struct kset *", kset.va)
+    links = [(kset, ""), (other, "kobj.entry.")]
+    links += [(dax, "dev.kobj.entry.") for dax in image.dax_devices.values()]
+    places = [obj.address(f"{path}next") for obj, path in links]
+    for i, (obj, path) in enumerate(links):
+        obj.set(f"{path}next", places[(i + 1) % len(links)])
+        obj.set(f"{path}prev", places[i - 1])
