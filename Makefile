@@ -21,8 +21,9 @@ demo: $(VENV)/.installed
 	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux hvo
 	$(BIN)/vmemmap -c demo/vmcore -s demo/vmlinux page pfn:0x140123
 
+# A process for each core; the tests of a file share its machines.
 test: $(VENV)/.installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 # What ran inside gdb, which is another process: 85 % at least.
 coverage-gdb: $(VENV)/.installed

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 __all__ = ["ToolMissing", "output", "require_tool"]
@@ -44,15 +46,22 @@ def require_tool(name: str) -> str:
     packages = [PACKAGE_OF[name], *ALSO_NEEDED.get(name, ())]
     wanted = " ".join(packages)
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"installing {wanted}, which has {name}", file=sys.stderr, flush=True)
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
-        if not _succeeds(command):
-            _succeeds(["apt-get", "update"])
-            _succeeds(command)
-        found = shutil.which(name)
+        # apt serves one at a time, and several processes run tests.
+        with open(Path(tempfile.gettempdir()) / "vmemmap-tools-apt.lock", "w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            found = shutil.which(name) or _install(name, packages)
     if not found:
         raise ToolMissing(f"{name} is not installed: install the package {wanted}")
     return found
+
+
+def _install(name: str, packages: list[str]) -> str | None:
+    print(f"installing {' '.join(packages)} for {name}", file=sys.stderr, flush=True)
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    if not _succeeds(command):
+        _succeeds(["apt-get", "update"])
+        _succeeds(command)
+    return shutil.which(name)
 
 
 def _succeeds(command: list[str]) -> bool:
