@@ -76,6 +76,7 @@ def test_a_stub_is_connected_to_once_everything_is_loaded(
     ("words", "reason"),
     [
         (["-c", "KDUMP", "gdb"], "is a kdump file, which gdb cannot open"),
+        (["-c", "KDUMP", "gdb"], "vmemmap -c CORE -s VMLINUX capsule OUT"),
         (["-c", "nothing", "gdb"], "nothing: No such file"),
         (["-c", "CORE", "-s", "nothing", "gdb"], "nothing: No such file"),
         (["--qemu", "sock", "gdb"], "gdb speaks to QEMU's gdb stub: --remote"),

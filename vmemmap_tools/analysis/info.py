@@ -10,6 +10,7 @@ from ..target.base import Evidence
 
 __all__ = ["facts", "lost", "lost_fields", "warning"]
 
+KASLR_OFFSET = "KASLR offset"
 PRESENT = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -17,15 +18,17 @@ def facts(kernel: Kernel) -> Iterator[Evidence]:
     """Everything that decides how this kernel is read, surest first."""
     g, target = kernel.geometry, kernel.target
     yield Evidence("release", target.release, "VMCOREINFO OSRELEASE")
-    yield from target.evidence()
+    known = target.evidence()
+    yield from known
     yield Evidence("architecture", g.arch.name, "the file's machine")
     yield Evidence("page-table levels", str(g.levels), g.levels_source)
     yield Evidence("page-table root", f"{g.root_pa:#x} (physical)", g.root_source)
     offset = target.vmcoreinfo.get("KERNELOFFSET")
     if offset is not None:
-        yield Evidence(
-            "KASLR offset", f"{int(offset, 16):#x}", "VMCOREINFO KERNELOFFSET"
-        )
+        said = f"{int(offset, 16):#x}"
+        # A target that found it in another way has told; once more only if they differ.
+        if not any(e.subject == KASLR_OFFSET and e.value == said for e in known):
+            yield Evidence(KASLR_OFFSET, said, "VMCOREINFO KERNELOFFSET")
     start, end = g.vmemmap_window
     yield Evidence("vmemmap window", f"{start:#x}-{end:#x}", g.window_source)
     direct = g.arch.direct_map_base(target, g.levels)

@@ -118,8 +118,9 @@ def _require_elf(core: str) -> None:
     if start.startswith(KDUMP):
         raise TargetError(
             f"{core} is a kdump file, which gdb cannot open. These verbs read it "
-            "without gdb, and so does drgn; for gdb write dumps as ELF: makedumpfile "
-            "-E in place of -c, -l or -z, or copy /proc/vmcore"
+            "without gdb, and so does drgn. For gdb make an ELF with what they read: "
+            "vmemmap -c CORE -s VMLINUX capsule OUT; or write whole dumps as ELF: "
+            "makedumpfile -E in place of -c, -l or -z, or a copy of /proc/vmcore"
         )
 
 

@@ -22,7 +22,16 @@ from vmemmap_tools.model.mapped import mapped_runs
 from vmemmap_tools.model.write import core_notes, write_vmcore, write_vmlinux
 from vmemmap_tools.target.drgn_open import open_dump
 
-__all__ = ["FORMS", "MACHINES", "VERBS", "Modelled", "small_machine", "without_sources"]
+__all__ = [
+    "FORMS",
+    "KASLR",
+    "MACHINES",
+    "VERBS",
+    "Modelled",
+    "ask",
+    "small_machine",
+    "without_sources",
+]
 
 FORMS = ("vmcore", "filtered", "physical", "paging", "kcore", "pathless")
 """As /proc/vmcore; as makedumpfile leaves pages out of that; as QEMU without and with
@@ -40,9 +49,9 @@ VERBS = (
     "check",
     "check --quick",
 )
-OWN_SOURCES = frozenset({"memory", "types", "symbols", "KASLR offset", "VMCOREINFO"})
+KASLR = "KASLR offset"
+OWN_SOURCES = frozenset({"memory", "types", "symbols", KASLR, "VMCOREINFO"})
 """Rows of `info` that say where facts come from, which differs between the doors."""
-
 
 MACHINES: Mapping[str, Mapping[str, Any]] = {
     "four-level": {"levels": 4, "kaslr": 5},
@@ -94,21 +103,25 @@ class Modelled:
     def _answers(self, form: str) -> Mapping[str, Any]:
         """What the command line answers to each of `VERBS`, through drgn."""
         kernel = Kernel(open_dump(str(self.core(form)), [str(self.vmlinux)]))
-        return {verb: _ask(kernel, verb) for verb in VERBS}
+        return {verb: ask(kernel, verb) for verb in VERBS}
 
 
 def without_sources(answer: Any) -> Any:
-    """An answer of `info` without the rows on sources, any other as it is."""
-    return {**answer, "rows": [row for row in answer["rows"] if not _is_own(row)]}
+    """An answer of `info` without the rows on sources, any other as it is.
+
+    The offset of KASLR is kept, and stands once, but not how it was found.
+    """
+    rows = [row for row in answer["rows"] if not _is_own(row)]
+    offsets = [row["value"] for row in answer["rows"] if row.get("subject") == KASLR]
+    return {**answer, "rows": rows, KASLR: offsets}
 
 
 def _is_own(row: Any) -> bool:
-    if not isinstance(row, dict) or row.get("source") == "VMCOREINFO KERNELOFFSET":
-        return False
-    return row.get("subject") in OWN_SOURCES
+    return isinstance(row, dict) and row.get("subject") in OWN_SOURCES
 
 
-def _ask(kernel: Kernel, words: str) -> Any:
+def ask(kernel: Kernel, words: str) -> Any:
+    """The JSON that a verb answers."""
     out = io.StringIO()
     session = Session(lambda: kernel, format="json", stream=out)
     group = VerbGroup("vmemmap")

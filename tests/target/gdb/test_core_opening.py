@@ -12,12 +12,15 @@ import pytest
 
 from tests.gdb_door.runner import Answer, Gdb
 from tests.model.walk import walk
+from vmemmap_tools.cli import main
 from vmemmap_tools.formats.core_write import CoreWriter
 from vmemmap_tools.formats.elf import Elf
 from vmemmap_tools.formats.elf_write import note
+from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.write import write_vmcore
+from vmemmap_tools.target.drgn_open import open_dump
 
-from .cores import MACHINES, Modelled, small_machine
+from .cores import KASLR, MACHINES, Modelled, ask, small_machine
 
 VERBS = ("summary", "hvo --folios", "walk vmemmap_base")
 
@@ -171,6 +174,25 @@ def test_a_note_that_puts_the_kernel_elsewhere_is_refused(
     assert "its page tables are not at" in tables.text
 
 
+def test_a_note_that_contradicts_itself_is_shown_to(
+    any_gdb: Gdb, modelled: Modelled
+) -> None:
+    """The offset of KASLR stands once in `info`, unless it is told in two ways."""
+    core = modelled.core("physical")
+    with Elf(core) as elf:
+        text = (elf.note("VMCOREINFO") or b"").decode()
+    offset = modelled.image.kaslr_offset
+    other = text.replace(f"KERNELOFFSET={offset:x}", "KERNELOFFSET=5000000")
+    assert other != text
+    lines = [f"inside.Inferior(vmcoreinfo={n!r}).ask('info')" for n in (text, other)]
+    told = opened(any_gdb, modelled, core, *lines)
+    values = [
+        [row["value"] for row in json.loads(a.text)["rows"] if row["subject"] == KASLR]
+        for a in told
+    ]
+    assert values == [[f"{offset:#x}"], [f"{offset:#x}", "0x5000000"]]
+
+
 def test_without_a_vmlinux_there_are_no_types_of_another_program(
     any_gdb: Gdb, modelled: Modelled, tmp_path: Path
 ) -> None:
@@ -204,3 +226,22 @@ def test_a_vmlinux_that_is_given_goes_before_what_gdb_has(
     lines = [f"print(inside.open_inferior(files=[{str(core)!r}]).symbol('_stext'))"]
     (answer,) = opened(any_gdb, modelled, core, *lines)
     assert answer.error is None
+
+
+def test_a_capsule_of_a_kdump_file_is_one_that_gdb_opens(
+    any_gdb: Gdb, tmp_path: Path
+) -> None:
+    """As `vmemmap gdb` says when it is given a kdump file."""
+    small_machine("four-level").write(tmp_path, kdump=True)
+    dump = ["-c", str(tmp_path / "vmcore.kdump"), "-s", str(tmp_path / "vmlinux")]
+    assert main([*dump, "capsule", str(tmp_path / "capsule")]) == 0
+    kernel = open_dump(dump[1], [dump[3]])
+    line = "i = inside.Inferior(); i.ask('hvo --folios')"
+    answers = any_gdb.run(
+        f"symbol-file {dump[3]}",
+        f"core-file {tmp_path / 'capsule'}",
+        "python from tests.gdb_door import inside",
+        f"python {line}",
+    )
+    assert answers[-1].error is None, answers[-1].error
+    assert json.loads(answers[-1].text) == ask(Kernel(kernel), "hvo --folios")

@@ -13,7 +13,7 @@ from tests.gdb_door.runner import Answer, Gdb
 from tests.gdb_door.stub import Stub, StubbedMachine
 from vmemmap_tools.formats.elf import Elf
 
-from .cores import MACHINES, without_sources
+from .cores import KASLR, MACHINES, without_sources
 from .machines import Stopped
 
 VERBS = (
@@ -66,12 +66,7 @@ def verbs(**opening: Any) -> list[str]:
 def found_by(answers: list[Answer]) -> str:
     """How the KASLR offset was found, as `info` says."""
     rows = json.loads(answers[1].text)["rows"]
-    exported = "VMCOREINFO KERNELOFFSET"
-    (row,) = [
-        row
-        for row in rows
-        if row.get("subject") == "KASLR offset" and row["source"] != exported
-    ]
+    (row,) = [row for row in rows if row.get("subject") == KASLR]
     return f"{row['value']} {row['source']}"
 
 
