@@ -10,6 +10,7 @@ import pytest
 
 from tests.model.kernels import varied
 from tests.model.walk import struct_page, vmemmap_leaves
+from vmemmap_tools.cli import main
 from vmemmap_tools.model.faults import FAULTS, NotApplicable, apply
 from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.machine import Machine
@@ -69,7 +70,8 @@ def test_a_fault_is_described(name: str) -> None:
     fault = FAULTS[name]
     assert len(fault.description) > 20
     assert len(fault.imitates) > 10
-    assert all(rule[0] in "SZFCP" and rule[1:].isdigit() for rule in fault.rules)
+    rules = (*fault.rules, *fault.implied)
+    assert all(rule[0] in "SZFCP" and rule[1:].isdigit() for rule in rules)
 
 
 RULES = {
@@ -143,3 +145,16 @@ def test_books_name_the_faults_of_a_dump(tmp_path: Path) -> None:
     assert row["fault"] == "tail-zeroed"
     assert row["rules"] == ["Z2", "F5"]
     assert row["where"]["order"] in (9, 18)
+
+
+def test_the_list_tells_what_a_fault_implies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--format", "json", "model", "fault", "--list"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert (rows["tail-freed"]["rules"], rows["tail-freed"]["implied"]) == (
+        ", ".join(FAULTS["tail-freed"].rules),
+        "F12, P5",
+    )
+    assert main(["model", "fault", "tail-freed"]) == 0
+    assert "may imply F12, P5" in capsys.readouterr().out

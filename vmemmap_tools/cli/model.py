@@ -168,7 +168,8 @@ def fault(session: Session, name: str | None, list_all: bool) -> None:
         if name not in FAULTS:
             raise click.UsageError(f"no fault {name!r}; see vmemmap model fault --list")
         found = FAULTS[name]
-        click.echo(f"{found.name}: violates {', '.join(found.rules)}")
+        besides = f"; may imply {', '.join(found.implied)}" if found.implied else ""
+        click.echo(f"{found.name}: violates {', '.join(found.rules)}{besides}")
         click.echo(textwrap.fill(found.description, 78))
         click.echo(textwrap.fill(f"Imitates: {found.imitates}", 78))
         return
@@ -176,12 +177,13 @@ def fault(session: Session, name: str | None, list_all: bool) -> None:
         {
             "name": found.name,
             "rules": ", ".join(found.rules),
+            "implied": ", ".join(found.implied),
             "description": found.description,
             "imitates": found.imitates,
         }
         for found in FAULTS.values()
     ]
-    _emit(session, "model-fault", rows, "name", "rules", "imitates")
+    _emit(session, "model-fault", rows, "name", "rules", "implied", "imitates")
 
 
 def _emit(

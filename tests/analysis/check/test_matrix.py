@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every fault of the model is told by its rule, in every generation, and by no other.
 
-A fault may break other rules as well (a frame mapped twice leaves another frame without
-a user, which the counters notice): those are listed. What each rule says is held
-against the model's own list of the rules that its faults violate.
+What each rule says is held against the model's own lists: of the rules that a fault
+violates, and of those that its consequences may break besides.
 """
 
 from __future__ import annotations
@@ -32,39 +31,6 @@ TOLD_BY = {
     "tail-writable": "Z5 F3",
 }
 """Rules of which one at least has to tell; else the first of those a fault names."""
-
-IMPLIED = {
-    "counter-underflow": "C1",
-    # The private frames come from free memory: the model leaves them free.
-    "dax-compound-private": "F12 C1 P5",
-    "altmap-outside": "P2 P8",
-    "dax-continuation-split": "F12 C1 P5",
-    # Compounds at the range's end lose their map.
-    "pgmap-range-wrong": "S3 F10 F11 Z4",
-    # The folio whose head page is gone: its tails, its place on a list.
-    "head-frame-shared": "F7 F9 F10 F11 Z4 C1",
-    "partial-rollback": "F5 F6 F7 F12 C1",
-    "order-mismatch": "F7",
-    "stale-read-only": "F2 F11 C1",
-    "frame-mapped-twice": "F1 F2 F5 F9 P2 C1",
-    "head-page-lost": "F7 F9",
-    "scattered-tails": "F5 F12 C1",
-    "section-empty-bitmap": "S5",
-    "section-stray-subsection": "S4",
-    "vmemmap-hole": "C1",
-    "vmemmap-leak": "F12 C1",
-    "section-stale-order": "S8",
-    "section-order-huge-leaf": "C1 F12 P1 P5",
-    # Without the pointer no tail page is known for those folios.
-    "tail-pointer-wild": "C1 F4 F11",
-    "tail-pointer-stale": "C1 F4 F11 P1 P5 Z3",
-    "tail-freed": "F12 P5",
-    "tail-alias-order": "F4",
-    "tail-of-other-zone": "Z2",
-    "tail-doubled": "Z2 Z4",
-    "tail-page-table": "C1 F4 F11 P1 P5 Z2 Z3",
-}
-"""Rules that a fault may break besides."""
 
 GAPS = {
     ("F13", "5.14"): "the head page is never replaced",
@@ -141,7 +107,7 @@ def test_each_fault_is_told_by_its_rule(generation: str) -> None:
 def test_no_rule_speaks_that_a_fault_does_not_break(generation: str) -> None:
     loud = {}
     for name, outcome in outcomes(generation).items():
-        listed = {*told_by(name), *IMPLIED.get(name, "").split(), *FAULTS[name].rules}
+        listed = {*told_by(name), *FAULTS[name].rules, *FAULTS[name].implied}
         extra = {rule for rule, how in outcome.told.items() if how != "I"} - listed
         if extra:
             loud[name] = sorted(extra)
@@ -167,6 +133,11 @@ def told_by(name: str) -> list[str]:
 
 
 def test_the_lists_name_rules_and_faults_that_exist() -> None:
-    assert set(TOLD_BY) | set(IMPLIED) <= set(FAULTS)
-    named = {r for text in (*TOLD_BY.values(), *IMPLIED.values()) for r in text.split()}
+    assert set(TOLD_BY) <= set(FAULTS)
+    named = {rule for name in FAULTS for rule in told_by(name)}
+    named |= {rule for fault in FAULTS.values() for rule in fault.implied}
     assert named | {rule for rule, _ in GAPS} | QUIET <= set(RULES)
+
+
+def test_a_rule_is_violated_or_implied_but_not_both() -> None:
+    assert not [name for name, f in FAULTS.items() if set(f.implied) & set(f.rules)]

@@ -28,7 +28,13 @@ def _shared(image: Image, rng: random.Random) -> Pgmap:
     return choose(rng, shared_pgmaps(image), "device with shared vmemmap")
 
 
-@fault("dax-compound-private", "P1", "a compound populated page by page")
+@fault(
+    "dax-compound-private",
+    "P1",
+    "a compound populated page by page",
+    # The private frames come from free memory: the model leaves them free.
+    implied="F12 C1 P5",
+)
 def compound_private(image: Image, rng: random.Random) -> Place:
     """One compound of an optimised device has a frame behind every vmemmap page."""
     pgmap = _shared(image, rng)
@@ -131,7 +137,12 @@ def refcount(image: Image, rng: random.Random) -> Place:
     return {"name": pgmap.name, "frame_pfn": frame}
 
 
-@fault("altmap-outside", "P6", "memory_hotplug: altmap error path")
+@fault(
+    "altmap-outside",
+    "P6",
+    "memory_hotplug: altmap error path",
+    implied="P2 P8",
+)
 def altmap_outside(image: Image, rng: random.Random) -> Place:
     """The altmap of a device does not hold the frames that back its vmemmap."""
     found = [p for p in pgmaps(image) if p.altmap is not None]
@@ -151,7 +162,12 @@ def altmap_count(image: Image, rng: random.Random) -> Place:
     return {"name": pgmap.name}
 
 
-@fault("dax-continuation-split", "P7 P1", "populate retried in a different order")
+@fault(
+    "dax-continuation-split",
+    "P7 P1",
+    "populate retried in a different order",
+    implied="F12 C1 P5",
+)
 def continuation_split(image: Image, rng: random.Random) -> Place:
     """A later section of a gigantic compound does not hold the one shared frame."""
     pages = image.arch.pages_per_section
@@ -163,7 +179,13 @@ def continuation_split(image: Image, rng: random.Random) -> Place:
     return {"name": pgmap.name, "page": page, "frame_pfn": frame}
 
 
-@fault("pgmap-range-wrong", "P8", "a driver that changes its range after the fact")
+@fault(
+    "pgmap-range-wrong",
+    "P8",
+    "a driver that changes its range after the fact",
+    # Compounds at the range's end lose their map.
+    implied="S3 F10 F11 Z4",
+)
 def range_wrong(image: Image, rng: random.Random) -> Place:
     """The range of a dev_pagemap ends 2 MiB before its entry in pgmap_array."""
     pgmap = choose(rng, pgmaps(image), "device")

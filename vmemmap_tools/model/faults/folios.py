@@ -49,7 +49,13 @@ def sharing_without_flag(image: Image, rng: random.Random) -> Place:
     return {"head_pfn": folio.pfn}
 
 
-@fault("head-frame-shared", "F2 F11", "double free of a vmemmap frame")
+@fault(
+    "head-frame-shared",
+    "F2 F11",
+    "double free of a vmemmap frame",
+    # The folio whose head page is gone: its tails, its place on a list.
+    implied="F7 F9 F10 F11 Z4 C1",
+)
 def head_frame_shared(image: Image, rng: random.Random) -> Place:
     """Two folios have the same frame behind their first vmemmap page."""
     found = folios(image, True)
@@ -70,7 +76,12 @@ def head_read_only(image: Image, rng: random.Random) -> Place:
     return {"head_pfn": folio.pfn}
 
 
-@fault("partial-rollback", "F4 F1", "a restore that fails half-way")
+@fault(
+    "partial-rollback",
+    "F4 F1",
+    "a restore that fails half-way",
+    implied="F5 F6 F7 F12 C1",
+)
 def partial_rollback(image: Image, rng: random.Random) -> Place:
     """Some tail vmemmap pages of an optimised folio have private frames again."""
     folio = optimised(image, rng)
@@ -101,7 +112,12 @@ def tail_decodes_wrong(image: Image, rng: random.Random) -> Place:
     return {"head_pfn": folio.pfn, "index": index}
 
 
-@fault("order-mismatch", "F5", "a demotion that forgets to write the new order")
+@fault(
+    "order-mismatch",
+    "F5",
+    "a demotion that forgets to write the new order",
+    implied="F7",
+)
 def order_mismatch(image: Image, rng: random.Random) -> Place:
     """A folio's order is not the order of its hstate."""
     folio = choose(rng, folios(image), "hugetlb folio")
@@ -238,7 +254,12 @@ def freed_flag_missing(image: Image, rng: random.Random) -> Place:
     return {"head_pfn": pfn}
 
 
-@fault("stale-read-only", "F10 F11", "freeing a folio before its vmemmap is restored")
+@fault(
+    "stale-read-only",
+    "F10 F11",
+    "freeing a folio before its vmemmap is restored",
+    implied="F2 F11 C1",
+)
 def stale_read_only(image: Image, rng: random.Random) -> Place:
     """A vmemmap page of free memory is still mapped read-only, to a shared frame."""
     folio = optimised(image, rng)
@@ -256,7 +277,12 @@ def stale_read_only(image: Image, rng: random.Random) -> Place:
     return {"page": page, "frame_pfn": frame}
 
 
-@fault("frame-mapped-twice", "F11", "a stale PTE to a frame that was reused")
+@fault(
+    "frame-mapped-twice",
+    "F11",
+    "a stale PTE to a frame that was reused",
+    implied="F1 F2 F5 F9 P2 C1",
+)
 def frame_mapped_twice(image: Image, rng: random.Random) -> Place:
     """Two vmemmap pages that have nothing to do with each other share a frame."""
     folio = choose(rng, folios(image, True) or folios(image), "hugetlb folio")
@@ -332,7 +358,10 @@ def table_frame_free(image: Image, rng: random.Random) -> Place:
 
 
 @fault(
-    "head-page-lost", "F13 F5", "rollback that rebuilds page 0 from tail data (7.1-rc)"
+    "head-page-lost",
+    "F13 F5",
+    "rollback that rebuilds page 0 from tail data (7.1-rc)",
+    implied="F7 F9",
 )
 def head_page_lost(image: Image, rng: random.Random) -> Place:
     """The first vmemmap page of a folio holds nothing but tails."""
@@ -347,7 +376,12 @@ def head_page_lost(image: Image, rng: random.Random) -> Place:
     return {"head_pfn": folio.pfn, "frame_pfn": frame}
 
 
-@fault("scattered-tails", "F4 F11", "a remap that walks past its end")
+@fault(
+    "scattered-tails",
+    "F4 F11",
+    "a remap that walks past its end",
+    implied="F5 F12 C1",
+)
 def scattered_tails(image: Image, rng: random.Random) -> Place:
     """One tail vmemmap page of an optimised folio maps an unrelated frame."""
     folio = optimised(image, rng)

@@ -33,7 +33,10 @@ class Fault:
     imitates: str
     """The kernel bug that leaves such a dump."""
     rules: tuple[str, ...]
-    """The invariants it violates, by the ids of the project's notes."""
+    """The rules it violates, by the ids that `vmemmap check` knows."""
+    implied: tuple[str, ...]
+    """Rules that its consequences may break besides, as far as a machine has what they
+    speak of: a frame mapped twice leaves another without a user, for the counters."""
     plant: Callable[[Image, random.Random], Place]
 
 
@@ -48,6 +51,7 @@ class Planted:
         return {
             "fault": self.fault.name,
             "rules": list(self.fault.rules),
+            "implied": list(self.fault.implied),
             "where": self.where,
         }
 
@@ -56,7 +60,7 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, rules: str, imitates: str
+    name: str, rules: str, imitates: str, *, implied: str = ""
 ) -> Callable[
     [Callable[[Image, random.Random], Place]], Callable[[Image, random.Random], Place]
 ]:
@@ -66,7 +70,14 @@ def fault(
         plant: Callable[[Image, random.Random], Place],
     ) -> Callable[[Image, random.Random], Place]:
         description = " ".join((plant.__doc__ or "").split())
-        FAULTS[name] = Fault(name, description, imitates, tuple(rules.split()), plant)
+        FAULTS[name] = Fault(
+            name,
+            description,
+            imitates,
+            tuple(rules.split()),
+            tuple(implied.split()),
+            plant,
+        )
         return plant
 
     return register

@@ -61,7 +61,12 @@ def wrong_map(image: Image, rng: random.Random) -> Place:
     return {"section": nr}
 
 
-@fault("section-empty-bitmap", "S3", "an activation error path that clears too much")
+@fault(
+    "section-empty-bitmap",
+    "S3",
+    "an activation error path that clears too much",
+    implied="S5",
+)
 def empty_bitmap(image: Image, rng: random.Random) -> Place:
     """A hot-added section with a memory map has no subsection set."""
     nr = sections(image, rng, early=False).nr
@@ -69,7 +74,12 @@ def empty_bitmap(image: Image, rng: random.Random) -> Place:
     return {"section": nr}
 
 
-@fault("section-stray-subsection", "S3 S4", "an activation error path leaving bits set")
+@fault(
+    "section-stray-subsection",
+    "S3 S4",
+    "an activation error path leaving bits set",
+    implied="S4",
+)
 def stray_subsection(image: Image, rng: random.Random) -> Place:
     """A subsection outside all memory and devices is set in a hot-added section."""
     width = image.arch.pages_per_section // image.arch.pages_per_subsection
@@ -88,6 +98,7 @@ def stray_subsection(image: Image, rng: random.Random) -> Place:
     "vmemmap-hole",
     "S4",
     "x86/mm: freeing of PMD-sized vmemmap pages, or of shared ones, too early",
+    implied="C1",
 )
 def hole(image: Image, rng: random.Random) -> Place:
     """A vmemmap page of a populated section is not mapped."""
@@ -113,6 +124,7 @@ def hole(image: Image, rng: random.Random) -> Place:
     "vmemmap-leak",
     "S5",
     "memory_hotplug: error path that frees with the wrong altmap or pgmap",
+    implied="F12 C1",
 )
 def leak(image: Image, rng: random.Random) -> Place:
     """The vmemmap of a section that is not present is still mapped."""
@@ -139,7 +151,12 @@ def bad_order(image: Image, rng: random.Random) -> Place:
     return {"section": nr, "order": order}
 
 
-@fault("section-stale-order", "S7 S8", "an order that outlives boot-time gathering")
+@fault(
+    "section-stale-order",
+    "S7 S8",
+    "an order that outlives boot-time gathering",
+    implied="S8",
+)
 def stale_order(image: Image, rng: random.Random) -> Place:
     """An early section of RAM still carries the order of a gigantic boot page."""
     name = _order_member(image)
@@ -148,7 +165,12 @@ def stale_order(image: Image, rng: random.Random) -> Place:
     return {"section": nr, "order": 18}
 
 
-@fault("section-order-huge-leaf", "S8 P1", "the populate path choosing a huge page")
+@fault(
+    "section-order-huge-leaf",
+    "S8 P1",
+    "the populate path choosing a huge page",
+    implied="C1 F12 P1 P5",
+)
 def order_huge_leaf(image: Image, rng: random.Random) -> Place:
     """A section with an order is mapped by one PMD leaf."""
     _order_member(image)

@@ -45,7 +45,13 @@ def _slot(image: Image, key: Key) -> int:
     return zone.get("vmemmap_tails") - image.heap.offset + 8 * index
 
 
-@fault("tail-pointer-wild", "Z1", "memory corruption in struct zone")
+@fault(
+    "tail-pointer-wild",
+    "Z1",
+    "memory corruption in struct zone",
+    # Without the pointer no tail page is known for those folios.
+    implied="C1 F4 F11",
+)
 def pointer_wild(image: Image, rng: random.Random) -> Place:
     """The pointer to a zone's shared tail page leads outside the vmemmap."""
     key, _ = _tail(image, rng)
@@ -93,7 +99,12 @@ def boot_refcount(image: Image, rng: random.Random) -> Place:
     return _place(image, key)
 
 
-@fault("tail-freed", "Z3 F12", "use after free of a shared tail page")
+@fault(
+    "tail-freed",
+    "Z3 F12",
+    "use after free of a shared tail page",
+    implied="F12 P5",
+)
 def freed(image: Image, rng: random.Random) -> Place:
     """The frame of a shared tail page is a free page of the buddy allocator."""
     key, frame = _tail(image, rng)
@@ -108,7 +119,12 @@ def freed(image: Image, rng: random.Random) -> Place:
     return {**_place(image, key), "frame_pfn": frame}
 
 
-@fault("tail-alias-order", "Z4 F4 F5", "remapping to the tail page of the wrong order")
+@fault(
+    "tail-alias-order",
+    "Z4 F4 F5",
+    "remapping to the tail page of the wrong order",
+    implied="F4",
+)
 def alias_order(image: Image, rng: random.Random) -> Place:
     """One vmemmap page of a folio maps a shared tail page of another order or zone."""
     folio = optimised(image, rng)
@@ -120,7 +136,12 @@ def alias_order(image: Image, rng: random.Random) -> Place:
     return {"head_pfn": folio.pfn, "page": page, "frame_pfn": frame}
 
 
-@fault("tail-of-other-zone", "Z4 F5", "gigantic boot pages that cross a zone border")
+@fault(
+    "tail-of-other-zone",
+    "Z4 F5",
+    "gigantic boot pages that cross a zone border",
+    implied="Z2",
+)
 def of_other_zone(image: Image, rng: random.Random) -> Place:
     """All tails of a folio map a shared tail page made for another zone."""
     folio = optimised(image, rng)
@@ -160,7 +181,12 @@ def writable(image: Image, rng: random.Random) -> Place:
     return {"head_pfn": folio.pfn, "page": page}
 
 
-@fault("tail-doubled", "Z6", "double allocation of a shared tail page")
+@fault(
+    "tail-doubled",
+    "Z6",
+    "double allocation of a shared tail page",
+    implied="Z2 Z4",
+)
 def doubled(image: Image, rng: random.Random) -> Place:
     """Two orders of a zone have the same shared tail page."""
     key, frame = _tail(image, rng)
@@ -169,7 +195,12 @@ def doubled(image: Image, rng: random.Random) -> Place:
     return {**_place(image, key), "also_order": other}
 
 
-@fault("tail-page-table", "Z6 F12", "a page table allocated on top of a tail page")
+@fault(
+    "tail-page-table",
+    "Z6 F12",
+    "a page table allocated on top of a tail page",
+    implied="C1 F4 F11 P1 P5 Z2 Z3",
+)
 def page_table(image: Image, rng: random.Random) -> Place:
     """A zone's tail pointer names the frame of a vmemmap page table."""
     key, _ = _tail(image, rng)
@@ -180,7 +211,10 @@ def page_table(image: Image, rng: random.Random) -> Place:
 
 
 @fault(
-    "tail-pointer-stale", "Z1 Z2", "a pointer to a tail page that was freed and reused"
+    "tail-pointer-stale",
+    "Z1 Z2",
+    "a pointer to a tail page that was freed and reused",
+    implied="C1 F4 F11 P1 P5 Z3",
 )
 def pointer_stale(image: Image, rng: random.Random) -> Place:
     """A zone's tail pointer names a frame that holds something else."""
