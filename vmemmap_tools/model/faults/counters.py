@@ -49,7 +49,6 @@ def failed_add(image: Image, rng: random.Random) -> Place:
     "counter-underflow",
     "C2 C1",
     "the same imbalance on a machine that boots small",
-    implied="C1",
 )
 def underflow(image: Image, rng: random.Random) -> Place:
     """nr_memmap_pages is negative, near 2^64 when read unsigned."""

@@ -54,7 +54,7 @@ def sharing_without_flag(image: Image, rng: random.Random) -> Place:
     "F2 F11",
     "double free of a vmemmap frame",
     # The folio whose head page is gone: its tails, its place on a list.
-    implied="F7 F9 F10 F11 Z4 C1",
+    implied="F7 F9 F10 Z4 C1",
 )
 def head_frame_shared(image: Image, rng: random.Random) -> Place:
     """Two folios have the same frame behind their first vmemmap page."""
@@ -258,7 +258,7 @@ def freed_flag_missing(image: Image, rng: random.Random) -> Place:
     "stale-read-only",
     "F10 F11",
     "freeing a folio before its vmemmap is restored",
-    implied="F2 F11 C1",
+    implied="F2 C1",
 )
 def stale_read_only(image: Image, rng: random.Random) -> Place:
     """A vmemmap page of free memory is still mapped read-only, to a shared frame."""

@@ -78,7 +78,6 @@ def empty_bitmap(image: Image, rng: random.Random) -> Place:
     "section-stray-subsection",
     "S3 S4",
     "an activation error path leaving bits set",
-    implied="S4",
 )
 def stray_subsection(image: Image, rng: random.Random) -> Place:
     """A subsection outside all memory and devices is set in a hot-added section."""
@@ -155,7 +154,6 @@ def bad_order(image: Image, rng: random.Random) -> Place:
     "section-stale-order",
     "S7 S8",
     "an order that outlives boot-time gathering",
-    implied="S8",
 )
 def stale_order(image: Image, rng: random.Random) -> Place:
     """An early section of RAM still carries the order of a gigantic boot page."""
@@ -169,7 +167,7 @@ def stale_order(image: Image, rng: random.Random) -> Place:
     "section-order-huge-leaf",
     "S8 P1",
     "the populate path choosing a huge page",
-    implied="C1 F12 P1 P5",
+    implied="C1 F12 P5",
 )
 def order_huge_leaf(image: Image, rng: random.Random) -> Place:
     """A section with an order is mapped by one PMD leaf."""

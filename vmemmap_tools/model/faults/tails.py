@@ -103,7 +103,7 @@ def boot_refcount(image: Image, rng: random.Random) -> Place:
     "tail-freed",
     "Z3 F12",
     "use after free of a shared tail page",
-    implied="F12 P5",
+    implied="P5",
 )
 def freed(image: Image, rng: random.Random) -> Place:
     """The frame of a shared tail page is a free page of the buddy allocator."""
@@ -123,7 +123,6 @@ def freed(image: Image, rng: random.Random) -> Place:
     "tail-alias-order",
     "Z4 F4 F5",
     "remapping to the tail page of the wrong order",
-    implied="F4",
 )
 def alias_order(image: Image, rng: random.Random) -> Place:
     """One vmemmap page of a folio maps a shared tail page of another order or zone."""
