@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage-gdb test-real lint bench clean
+.PHONY: demo test test-real lint bench clean
 
 # The stamp holds the install; it is renewed when the package's metadata changes.
 $(VENV)/.installed: pyproject.toml
@@ -24,13 +24,6 @@ demo: $(VENV)/.installed
 # A process for each core; the tests of a file share its machines.
 test: $(VENV)/.installed
 	$(BIN)/pytest -n auto --dist loadfile
-
-# What ran inside gdb, which is another process: 85 % at least.
-coverage-gdb: $(VENV)/.installed
-	rm -rf build/gdb-coverage && mkdir -p build/gdb-coverage
-	VMEMMAP_TOOLS_GDB_COVERAGE=$(CURDIR)/build/gdb-coverage \
-		$(BIN)/pytest tests/gdb_door tests/target/gdb
-	$(BIN)/python -m tests.gdb_door.covered build/gdb-coverage
 
 # Boots real kernels under QEMU; needs root with apt, or the packages it names.
 test-real: $(VENV)/.installed
