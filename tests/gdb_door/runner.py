@@ -70,9 +70,8 @@ class Gdb:
         with tempfile.TemporaryDirectory() as directory:
             answers = Path(directory) / "answers"
             environment = {
-                **os.environ,
+                **self.environment(),
                 **(variables or {}),
-                "PYTHONPATH": os.pathsep.join(self._paths()),
                 "GDB_COMMANDS": json.dumps(commands),
                 "GDB_ANSWERS": str(answers),
             }
@@ -103,9 +102,10 @@ class Gdb:
             assert answer.error is None, f"{command}: {answer.error}"
         return answers[-1].text
 
-    def _paths(self) -> list[str]:
-        """Where this gdb's Python finds our package, and click, tabulate, coverage."""
-        return [str(TOP), str(self._site())]
+    def environment(self) -> dict[str, str]:
+        """In which its Python finds our package, and click, tabulate, coverage."""
+        paths = os.pathsep.join([str(TOP), str(self._site())])
+        return {**os.environ, "PYTHONPATH": paths}
 
     def _site(self) -> Path:
         if self.version != VERSIONS[0]:

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from itertools import count
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -27,10 +27,14 @@ def terminal_progress(label: str, total: int | None) -> Progress:
 
 
 class DelayedProgress:
-    """A progress bar that appears once the work has lasted `PATIENCE_SECONDS`."""
+    """A progress bar that appears once the work has lasted `PATIENCE_SECONDS`.
 
-    def __init__(self, label: str, total: int | None):
+    On ``file``, or standard error as it then is.
+    """
+
+    def __init__(self, label: str, total: int | None, file: TextIO | None = None):
         self._label = label
+        self._file = file
         self._total = total
         self._done = 0
         self._since = 0.0
@@ -60,7 +64,10 @@ class DelayedProgress:
     def _show(self) -> None:
         units = count() if self._total is None else None  # endless: a moving mark
         bar: Any = click.progressbar(
-            units, length=self._total, label=self._label, file=sys.stderr
+            units,
+            length=self._total,
+            label=self._label,
+            file=self._file or sys.stderr,
         )
         self._bar = self._stack.enter_context(bar)
         self._bar.update(self._done)

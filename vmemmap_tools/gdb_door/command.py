@@ -19,6 +19,7 @@ from .compat import compat_command
 from .expressions import evaluate
 from .kaslr import kaslr_command
 from .output import opened
+from .progress import gdb_progress
 from .reading import kernel_for_report, one_line_errors
 from .words import WordsError, split
 
@@ -65,6 +66,7 @@ def run(line: str) -> None:
         with opened(words.output, words.appends) as stream, redirect_stdout(stream):
             session = Session(
                 open_kernel=_once(kernel_for_report),
+                progress=gdb_progress,
                 stream=stream,
                 evaluate=evaluate,
             )

@@ -23,6 +23,7 @@ from ..target.gdb import core_path, open_inferior
 from ..target.gdb_events import on_change
 from .conversions import NoAnswer
 from .parameters import Settings, settings
+from .progress import gdb_progress
 
 __all__ = ["Reading", "forget", "kernel", "kernel_for_report", "one_line_errors"]
 
@@ -51,7 +52,7 @@ class Reading:
         kept = self._kept
         if kept is None or kept.key != key:
             # Opening may look up types, whereupon gdb tells of new object files.
-            opened = Kernel(_open(chosen))
+            opened = Kernel(_open(chosen), gdb_progress)
             self._kept = kept = _Kept(opened, key)
         elif kept.kernel.target.live:
             kept.kernel = kept.kernel.fresh()
