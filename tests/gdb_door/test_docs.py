@@ -15,7 +15,7 @@ from .runner import TOP, Answer, Gdb
 
 LINE = re.compile(r"^    \(gdb\) (.*)$", re.MULTILINE)
 NEEDS_A_FRAME = ("vmemmap page page", "vmemmap page &folio->page")
-"""Lines about local variables: a model has no frame with debug info."""
+"""Lines about local variables: tried where a frame has some (test_local_variables)."""
 SILENT = re.compile(r"> \S+$")
 
 
