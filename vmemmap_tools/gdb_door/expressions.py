@@ -179,9 +179,19 @@ def _require_same_bytes(target: Target, name: str, address: int, size: int) -> N
 
 
 def _is_local(name: str) -> bool:
-    """Whether the selected frame has a variable of this name."""
+    """Whether the selected frame has a variable of this name.
+
+    Only the frame's own blocks are looked at: a search by name would go on to all
+    files, and read the DWARF of the one that has it.
+    """
     try:
-        symbol, is_member = gdb.lookup_symbol(name)
-    except gdb.error:  # no frame
+        block = gdb.selected_frame().block()
+    except RuntimeError:  # no frame, or none that debug info speaks of
         return False
-    return is_member or (symbol is not None and symbol.needs_frame)
+    while block is not None and not block.is_global and not block.is_static:
+        if any(symbol.name == name and symbol.needs_frame for symbol in block):
+            return True
+        if block.function is not None:  # also one that is inlined into another
+            return False
+        block = block.superblock
+    return False
