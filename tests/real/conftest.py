@@ -21,7 +21,7 @@ from .dumps import FORMS, Dump
 from .matrix import HELP, Choice, chosen
 from .runs import Run
 from .truth import Truth
-from .walk import QemuWalk
+from .walk import PhysicalMemory, QemuWalk
 
 _MADE = pytest.StashKey[Counter[str]]()
 """Comparisons by the dump they are about."""
@@ -86,7 +86,7 @@ def truth(run: Run) -> Truth:
 @pytest.fixture(scope="session")
 def walk(run: Run) -> QemuWalk:
     """What QEMU said about the guest's page tables."""
-    return QemuWalk(run)
+    return QemuWalk(run, PhysicalMemory(run.elf))
 
 
 @pytest.fixture(scope="session")

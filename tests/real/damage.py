@@ -14,7 +14,7 @@ from typing import Callable
 
 from .cache import RealError, require_tool
 from .runs import Run
-from .walk import QemuWalk
+from .walk import PhysicalMemory, QemuWalk
 
 __all__ = [
     "as_proc_vmcore",
@@ -69,7 +69,7 @@ def as_proc_vmcore(run: Run, out: Path) -> Path:
     makedumpfile wants the program headers behind the ELF header, where QEMU puts the
     section headers, and the direct map's addresses, which QEMU leaves physical.
     """
-    direct_map = QemuWalk(run).direct_map
+    direct_map = QemuWalk(run, PhysicalMemory(run.elf)).direct_map
     return _rewritten(
         run.elf,
         out,

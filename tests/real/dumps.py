@@ -16,11 +16,12 @@ from click.exceptions import Exit
 from vmemmap_tools.commands import VerbGroup
 from vmemmap_tools.commands.session import Session
 from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.target.base import TypeSource
 from vmemmap_tools.target.drgn_open import open_dump
 
 from .runs import Run
 
-__all__ = ["FORMS", "VERBS_COMPARED", "Answer", "Dump"]
+__all__ = ["FORMS", "VERBS_COMPARED", "Answer", "Asked", "Dump", "DumpFile"]
 
 FORMS = ("elf", "kdump")
 """The forms of dump that every run has and that the tool must read."""
@@ -41,19 +42,15 @@ Answer = Mapping[str, Any]
 """A verb's JSON: schema, kernel, rows, totals, missing."""
 
 
-class Dump:
-    """One dump file of a run."""
+class Asked:
+    """Whatever answers verbs, each once: a dump, a capsule, a live guest."""
 
-    def __init__(self, run: Run, form: str, path: Path) -> None:
-        self.run = run
-        self.form = form
-        self.path = path
+    def __init__(self) -> None:
         self._answers: dict[tuple[str, ...], Answer] = {}
 
-    @cached_property
-    def kernel(self) -> Kernel:
-        """The dump, opened when first asked for."""
-        return Kernel(open_dump(str(self.path), symbols=[str(self.run.vmlinux)]))
+    def text(self, form: str, *words: str) -> str:
+        """Return what a verb prints in *form* ("table", "csv" or "json")."""
+        raise NotImplementedError
 
     def ask(self, *words: str) -> Answer:
         """Return the JSON of a verb with its options; asked once, then kept."""
@@ -71,8 +68,21 @@ class Dump:
         totals: dict[str, Any] = self.ask(*words)["totals"]
         return totals
 
+
+class DumpFile(Asked):
+    """A dump file that carries its types, or whose types are of this origin."""
+
+    def __init__(self, path: Path, types: TypeSource = "auto") -> None:
+        super().__init__()
+        self.path = path
+        self._types = types
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The dump, opened when first asked for."""
+        return Kernel(open_dump(str(self.path), types=self._types))
+
     def text(self, form: str, *words: str) -> str:
-        """Return what a verb prints in *form* ("table", "csv" or "json")."""
         return self._print(words, self.kernel, form)
 
     def text_anew(self, form: str, *words: str) -> str:
@@ -94,3 +104,16 @@ class Dump:
         with suppress(Exit), asked as context:
             group.invoke(context)
         return out.getvalue()
+
+
+class Dump(DumpFile):
+    """One dump file of a run, with the vmlinux of its kernel."""
+
+    def __init__(self, run: Run, form: str, path: Path) -> None:
+        super().__init__(path)
+        self.run = run
+        self.form = form
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        return Kernel(open_dump(str(self.path), symbols=[str(self.run.vmlinux)]))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from .compare import Compare
-from .dumps import Answer, Dump
+from .dumps import Answer, Dump, DumpFile
 from .runs import Run
-from .types import VERBS, TypedDump, false_answers, interesting_pages, reduced
+from .types import VERBS, false_answers, interesting_pages, reduced
 
 EVIDENCE_OF = {"memory", "types", "symbols"}
 """Rows of ``info`` that say where facts come from."""
@@ -23,13 +23,13 @@ def known(dumps: dict[str, Dump]) -> Dump:
 
 
 @pytest.fixture(scope="session")
-def btf(run: Run) -> TypedDump:
-    return TypedDump(run, run.elf, "btf")
+def btf(run: Run) -> DumpFile:
+    return DumpFile(run.elf, "btf")
 
 
 @pytest.fixture(scope="session")
-def bare(run: Run) -> TypedDump:
-    return TypedDump(run, run.elf, "vmcoreinfo")
+def bare(run: Run) -> DumpFile:
+    return DumpFile(run.elf, "vmcoreinfo")
 
 
 def verbs(known: Dump) -> list[tuple[str, ...]]:
@@ -40,7 +40,7 @@ def verbs(known: Dump) -> list[tuple[str, ...]]:
     return [*VERBS, ("page", *interesting_pages(known)), *walks]
 
 
-def test_btf_answers_as_dwarf(known: Dump, btf: TypedDump, compare: Compare) -> None:
+def test_btf_answers_as_dwarf(known: Dump, btf: DumpFile, compare: Compare) -> None:
     for words in verbs(known):
         name = " ".join(words[:2])
         compare.true(f"{name}: BTF = DWARF", btf.ask(*words) == known.ask(*words), "")
@@ -55,13 +55,13 @@ def test_btf_answers_as_dwarf(known: Dump, btf: TypedDump, compare: Compare) -> 
 def test_a_kdump_carries_its_types_as_well(
     run: Run, known: Dump, compare: Compare
 ) -> None:
-    kdump = TypedDump(run, run.kdump, "btf")
+    kdump = DumpFile(run.kdump, "btf")
     same = kdump.ask("summary") == known.ask("summary")
     compare.true("summary of the kdump by BTF = DWARF", same, "")
 
 
 def test_vmcoreinfo_answers_as_dwarf_or_says_that_it_cannot(
-    known: Dump, bare: TypedDump, compare: Compare
+    known: Dump, bare: DumpFile, compare: Compare
 ) -> None:
     lost = bare.totals("info")["lost_fields"]
     for words in verbs(known):
@@ -83,7 +83,7 @@ def test_vmcoreinfo_answers_as_dwarf_or_says_that_it_cannot(
 
 
 def test_features_are_those_of_dwarf_where_they_are_told(
-    known: Dump, bare: TypedDump, compare: Compare
+    known: Dump, bare: DumpFile, compare: Compare
 ) -> None:
     told = {f.name: f.present for f in bare.kernel.features if f.present is not None}
     ours = {f.name: bool(f.present) for f in known.kernel.features if f.name in told}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from .compare import Compare
-from .dumps import Dump
+from .dumps import Asked
 from .truth import Truth
 from .walk import GIANT_SIZE, QemuWalk
 
@@ -36,7 +36,7 @@ def _direct_map(walk: QemuWalk) -> Iterator[int]:
 
 @pytest.mark.parametrize("area", ["vmemmap", "direct map", "kernel text"])
 def test_translation_is_that_of_info_tlb(
-    dump: Dump, walk: QemuWalk, truth: Truth, compare: Compare, area: str
+    dump: Asked, walk: QemuWalk, truth: Truth, compare: Compare, area: str
 ) -> None:
     text = (truth.kallsyms[name] for name in ("_text", "_stext", "_etext"))
     addresses = {
@@ -63,7 +63,7 @@ def test_translation_is_that_of_info_tlb(
 
 
 def test_a_symbol_leads_where_kallsyms_and_info_tlb_say(
-    dump: Dump, walk: QemuWalk, truth: Truth, compare: Compare
+    dump: Asked, walk: QemuWalk, truth: Truth, compare: Compare
 ) -> None:
     judge = walk.translate(truth.kallsyms["vmemmap_base"]).pa
     ours = dump.totals("walk", "vmemmap_base")["pa"]
@@ -71,7 +71,7 @@ def test_a_symbol_leads_where_kallsyms_and_info_tlb_say(
 
 
 def test_the_levels_are_those_the_processor_has(
-    dump: Dump, walk: QemuWalk, truth: Truth, compare: Compare
+    dump: Asked, walk: QemuWalk, truth: Truth, compare: Compare
 ) -> None:
     base_page = next(leaf.va for leaf in walk.vmemmap if not leaf.large)
     rows = dump.rows("walk", f"{base_page:#x}")
@@ -82,7 +82,7 @@ def test_the_levels_are_those_the_processor_has(
 
 
 def test_a_hole_of_the_vmemmap_leads_nowhere(
-    dump: Dump, walk: QemuWalk, compare: Compare
+    dump: Asked, walk: QemuWalk, compare: Compare
 ) -> None:
     hole = walk.hole()
     nothing = dict.fromkeys(("pa", "frame_pfn", "page_size", "readonly"))

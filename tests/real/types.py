@@ -9,18 +9,11 @@ that stands for "unknown".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from vmemmap_tools.kernel.kernel import Kernel
-from vmemmap_tools.target.base import TypeSource
-from vmemmap_tools.target.drgn_open import open_dump
-
 from .dumps import Answer, Dump
-from .runs import Run
 
-__all__ = ["VERBS", "TypedDump", "false_answers", "interesting_pages", "reduced"]
+__all__ = ["VERBS", "false_answers", "interesting_pages", "reduced"]
 
 VERBS = (
     ("summary",),
@@ -33,18 +26,6 @@ VERBS = (
     ("dax",),
 )
 Row = dict[str, Any]
-
-
-class TypedDump(Dump):
-    """A dump without its vmlinux: types from itself."""
-
-    def __init__(self, run: Run, path: Path, types: TypeSource) -> None:
-        super().__init__(run, types, path)
-        self._types = types
-
-    @cached_property
-    def kernel(self) -> Kernel:
-        return Kernel(open_dump(str(self.path), types=self._types))
 
 
 def interesting_pages(dump: Dump) -> list[str]:

@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from .runs import Run
 from .tlb import BASE_SIZE, LARGE_SIZE, TlbLeaf
+from .truth import Truth
 
 __all__ = [
     "BASE_SIZE",
@@ -30,6 +30,7 @@ __all__ = [
     "Mapping",
     "PhysicalMemory",
     "QemuWalk",
+    "Recorded",
     "Words",
 ]
 
@@ -59,12 +60,22 @@ class Words(Protocol):
         """Return the 64-bit word at *pa*."""
 
 
+class Recorded(Protocol):
+    """A moment of a guest of which QEMU's walk was kept."""
+
+    def truth(self) -> Truth:
+        """Return what the guest said about itself."""
+
+    def tlb(self, start_va: int = 0, end_va: int = 1 << 64) -> Iterator[TlbLeaf]:
+        """Yield the leaves of QEMU's page-table walk in [*start_va*, *end_va*)."""
+
+
 class QemuWalk:
     """QEMU's ``info tlb`` of one run, and what follows from it for the vmemmap."""
 
-    def __init__(self, run: Run, memory: Words | None = None) -> None:
+    def __init__(self, run: Recorded, memory: Words) -> None:
         self._run = run
-        self._memory = memory or PhysicalMemory(run.elf)
+        self._memory = memory
 
     @cached_property
     def leaves(self) -> list[TlbLeaf]:

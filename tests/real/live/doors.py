@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The two ways to ask about a live guest, with the interface of `dumps.Dump`.
+"""The two ways to ask about a live guest, which is asked as a dump is (`dumps.Asked`).
 
 ``kcore`` is the tool inside the guest, on /proc/kcore with types from BTF and symbols
 from kallsyms; ``qmp`` is the tool here, through QEMU's socket.
@@ -7,28 +7,27 @@ from kallsyms; ``qmp`` is the tool here, through QEMU's socket.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import Any
 
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.drgn_open import open_qemu
 
-from ..dumps import Answer
+from ..dumps import Asked
 from .guest import LiveGuest
 from .rounds import play_round, print_verb
 
 __all__ = ["DOORS", "Door", "Kcore", "Qmp"]
 
 
-class Door:
+class Door(Asked):
     """A live guest to be asked; answers are kept, as those of a dump are."""
 
     name: str
 
     def __init__(self, guest: LiveGuest) -> None:
+        super().__init__()
         self.guest = guest
-        self._answers: dict[tuple[str, ...], Answer] = {}
 
     def print(self, words: tuple[str, ...], form: str) -> tuple[str, int]:
         """What a verb prints, and its exit status."""
@@ -47,24 +46,7 @@ class Door:
         """Whether the tool finds this feature in the kernel."""
         return feature in self.ask("summary")["kernel"]["features"]
 
-    def ask(self, *words: str) -> Answer:
-        """Return the JSON of a verb with its options; asked once, then kept."""
-        if words not in self._answers:
-            self._answers[words] = json.loads(self.text("json", *words))
-        return self._answers[words]
-
-    def rows(self, *words: str) -> list[dict[str, Any]]:
-        """Return the rows of a verb's JSON."""
-        rows: list[dict[str, Any]] = self.ask(*words)["rows"]
-        return rows
-
-    def totals(self, *words: str) -> dict[str, Any]:
-        """Return the totals of a verb's JSON."""
-        totals: dict[str, Any] = self.ask(*words)["totals"]
-        return totals
-
     def text(self, form: str, *words: str) -> str:
-        """Return what a verb prints in *form* ("table", "csv" or "json")."""
         return self.print(words, form)[0]
 
 
