@@ -119,6 +119,15 @@ def test_nothing_is_missing(dump: DumpFile, compare: Compare) -> None:
         compare.equal(f"{' '.join(words)}: missing = nothing", missing, {}, "0")
 
 
+def test_no_rule_asks_what_the_capsule_does_not_say(
+    dump: DumpFile, compare: Compare
+) -> None:
+    """One that a newer rule has outgrown must be made again."""
+    rules = dump.totals("check")["rules"]
+    blind = {r["rule"]: r["why"] for r in rules if "capsule" in (r["why"] or "")}
+    compare.equal("check: rules without an answer in the capsule", blind, {}, "0")
+
+
 def test_translation_in_the_vmemmap_is_that_of_info_tlb(
     dump: DumpFile, walk: QemuWalk, truth: Truth, compare: Compare
 ) -> None:
