@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from .options import format_option
+from .options import any_format_option, format_option, refuse_format
 
 __all__ = ["DEFAULT_VERB", "VERBS", "VerbGroup"]
 
@@ -54,7 +54,7 @@ class VerbGroup(click.Group):
         kwargs.setdefault("invoke_without_command", True)
         super().__init__(*args, **kwargs)
         self.verbs = verbs
-        _accept_format(self)
+        any_format_option(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of ``verbs``, not of the alphabet."""
@@ -77,6 +77,7 @@ class VerbGroup(click.Group):
             return result
         command = self.get_command(ctx, DEFAULT_VERB)
         assert command is not None
+        refuse_format(ctx, command, DEFAULT_VERB)
         with command.make_context(DEFAULT_VERB, [], parent=ctx) as below:
             return command.invoke(below)
 
@@ -88,7 +89,10 @@ class VerbGroup(click.Group):
         is_word = not name.startswith("-") and not ctx.resilient_parsing
         if is_word and self.get_command(ctx, name) is None:
             ctx.fail(f"no verb {name!r}{self.hint(ctx, name)}")
-        return super().resolve_command(ctx, args)
+        found, command, others = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            refuse_format(ctx, command, name)
+        return found, command, others
 
     def hint(self, ctx: click.Context, name: str) -> str:
         """End of the sentence about an unknown verb."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -13,7 +13,7 @@ from ..analysis.check import Account, Checker, Finding, Rule
 from ..analysis.check.findings import SEVERITIES, group
 from ..analysis.check.known import KNOWN_ISSUES
 from ..analysis.check.registry import FAMILIES, all_rules
-from ..render import CHECK_FORMATS, Column, Report
+from ..render import CHECK_FORMATS, FORMATS, Column, Detail, Report, Row, place_kind
 from ..target.base import TargetError
 from .options import choose_format
 from .session import Session
@@ -21,11 +21,15 @@ from .session import Session
 COLUMNS = (
     Column("rule", "RULE"),
     Column("severity", "SEV"),
-    Column("where.kind", "WHERE"),
-    Column("where.id", "ID"),
+    Column("where", "WHERE", "place"),
     Column("count", "COUNT", "int"),
-    Column("message", "MESSAGE"),
-    Column("known_issue", "KNOWN ISSUE"),
+    Column("message", "FINDING"),
+)
+
+RULE_COLUMNS = (
+    Column("rule", "RULE"),
+    Column("severity", "SEV"),
+    Column("statement", "STATEMENT"),
 )
 
 FOUND_ERROR = 1
@@ -45,25 +49,42 @@ def _choose(
     return tuple(chosen)
 
 
-def _list(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Print a line for each rule and leave: no kernel is opened."""
-    if not value or ctx.resilient_parsing:
-        return
-    for rule in all_rules():
-        click.echo(f"{rule.id:<4} {rule.severity}  {rule.statement}")
-    ctx.exit()
-
-
-def _explain(ctx: click.Context, parameter: click.Parameter, word: str | None) -> None:
-    """Print what is to be known about one rule and leave."""
-    if word is None or ctx.resilient_parsing:
-        return
-    for rule in _choose(ctx, parameter, (word,)):
-        click.echo("\n".join(_screen(rule)))
-    ctx.exit()
-
-
 SEVERITY_WORDS = {"E": "error", "W": "warning", "I": "information"}
+
+
+def _tell(session: Session, rules: Sequence[Rule], whole: bool) -> None:
+    """Rules themselves, without a kernel: a line for each, or all about them."""
+    if session.format == "table":
+        for rule in rules:
+            line = f"{rule.id:<4} {rule.severity}  {rule.statement}"
+            click.echo("\n".join(_screen(rule)) if whole else line, file=session.stream)
+        return
+    if session.format not in FORMATS:
+        raise click.UsageError(
+            f"--list and --explain have no {session.format} form: they take "
+            f"--format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        )
+    rows = [_about(rule) for rule in rules]
+    session.emit(Report("check-rules", {}, rows, RULE_COLUMNS))
+
+
+def _about(rule: Rule) -> dict[str, Any]:
+    """A rule as a row; None where there is nothing to say."""
+    return {
+        "rule": rule.id,
+        "severity": rule.severity,
+        "family": FAMILIES[rule.id[0]],
+        "statement": rule.statement,
+        "why": rule.why,
+        "holds": rule.holds,
+        "exceptions": rule.exceptions or None,
+        "reads": ", ".join(rule.reads),
+        "bug": rule.bug,
+        "look": rule.look,
+        "racy": rule.racy,
+        "thorough": rule.thorough,
+        "docs": rule.docs,
+    }
 
 
 def _screen(rule: Rule) -> Iterator[str]:
@@ -120,19 +141,17 @@ def _screen(rule: Rule) -> Iterator[str]:
 @click.option("--all", "each", is_flag=True, help="Each finding, not one per cause.")
 @click.option(
     "--list",
+    "list_all",
     is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_list,
-    help="A line for each rule.",
+    help="A line for each rule. Opens no kernel.",
 )
 @click.option(
     "--explain",
+    multiple=True,
     metavar="RULE",
-    expose_value=False,
-    is_eager=True,
-    callback=_explain,
-    help="What a rule says, why it must hold, and how to look by hand.",
+    callback=_choose,
+    help="What a rule says, why it must hold, and how to look by hand. Opens no "
+    "kernel. May be repeated.",
 )
 @click.option(
     "--format",
@@ -149,6 +168,8 @@ def command(
     min_severity: str,
     quick: bool,
     each: bool,
+    list_all: bool,
+    explain: tuple[Rule, ...],
 ) -> None:
     """Is the vmemmap right? Consistency rules for sections, shared tail pages, hugetlb
     folios, counters and device memory.
@@ -159,9 +180,13 @@ def command(
     checked and what was not. On a running kernel a finding has to show unaltered in
     all of several readings.
 
-    Exit status: 1 if there is a finding of severity E, 0 otherwise.
+    Exit status: 0 if there is no finding of severity E, 1 if there is one, 2 for wrong
+    use or a kernel that cannot be read.
     """
     session = ctx.find_object(Session) or Session()
+    if list_all or explain:
+        _tell(session, explain or all_rules(), whole=bool(explain))
+        return
     chosen = [r for r in all_rules() if r not in skip and (not rules or r in rules)]
     if not chosen:
         raise click.UsageError("--skip leaves no rule to check")
@@ -185,6 +210,7 @@ def command(
             kernel=kernel.describe(),
             rows=rows(),
             columns=COLUMNS,
+            details=_details,
             totals=lambda: tally.totals(checker.accounts),
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
@@ -194,6 +220,21 @@ def command(
     )
     if tally.by_severity["E"]:
         ctx.exit(FOUND_ERROR)
+
+
+def _details(row: Row) -> Iterator[Detail]:
+    """What a reader of the table wants to see of a finding besides."""
+    if row["expected"] is not None or row["found"] is not None:
+        yield "expected", row["expected"], "text"
+        yield "found", row["found"], "text"
+    evidence = dict(row["evidence"])
+    others = evidence.pop("also_at", [])
+    if evidence:
+        yield "evidence", evidence, "text"
+    if others:
+        yield "also at", others, place_kind(row["where"]["kind"])
+    if row["known_issue"] is not None:
+        yield "known issue", row["known_issue"], "text"
 
 
 NO_TYPES = (

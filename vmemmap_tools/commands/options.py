@@ -14,13 +14,14 @@ from typing import Any, Callable, TypeVar
 
 import click
 
-from ..render import FORMATS
+from ..render import CHECK_FORMATS, FORMATS
 from .session import Session
 
 __all__ = [
     "TargetWord",
     "address",
     "address_range",
+    "any_format_option",
     "choose_format",
     "format_option",
     "node_option",
@@ -29,6 +30,7 @@ __all__ = [
     "optimised_option",
     "order_option",
     "pfn_option",
+    "refuse_format",
     "section_option",
     "size",
     "target_word",
@@ -182,6 +184,34 @@ def format_option(command: Decorated) -> Decorated:
         callback=choose_format,
         help="How to print the answer.  [default: table]",
     )(command)
+
+
+def any_format_option(command: Decorated) -> Decorated:
+    """Add ``--format`` to a group: also what only some of its verbs can print."""
+    return click.option(
+        "--format",
+        type=click.Choice(CHECK_FORMATS),
+        expose_value=False,
+        callback=choose_format,
+        help="How to print the answer; sarif and junit are for check.  "
+        "[default: table]",
+    )(command)
+
+
+def refuse_format(context: click.Context, command: click.Command, name: str) -> None:
+    """Refuse the format that a group was given if a verb has no such form.
+
+    Raises click.UsageError.
+    """
+    session = context.find_object(Session)
+    if session is None or session.format in FORMATS:
+        return
+    for parameter in command.params:
+        if "--format" in parameter.opts and isinstance(parameter.type, click.Choice):
+            if session.format not in parameter.type.choices:
+                break
+            return
+    context.fail(f"{name} has no {session.format} form: only check has")
 
 
 def node_option(command: Decorated) -> Decorated:

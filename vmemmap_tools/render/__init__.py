@@ -12,11 +12,21 @@ from typing import Callable, TextIO
 from .csv import render_csv
 from .json import render_json
 from .junit import render_junit
-from .report import Column, Report, Row
+from .report import Column, Detail, Report, Row
 from .sarif import render_sarif
 from .table import render_table
+from .text import place_kind
 
-__all__ = ["CHECK_FORMATS", "FORMATS", "Column", "Report", "Row", "render"]
+__all__ = [
+    "CHECK_FORMATS",
+    "FORMATS",
+    "Column",
+    "Detail",
+    "Report",
+    "Row",
+    "place_kind",
+    "render",
+]
 
 Renderer = Callable[[Report, TextIO, TextIO], None]
 

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-__all__ = ["Column", "Report", "Row"]
+__all__ = ["Column", "Detail", "Report", "Row"]
 
 Row = Mapping[str, Any]
+Detail = tuple[str, Any, str]
+"""Label, value and its kind (as of a `Column`)."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Column:
 
     ``key`` is a dotted path into the row. ``kind`` tells the renderer how the value is
     written: "text", "int", "bytes" (human units), "pfn" (hexadecimal), "bool", "time",
-    or "change" and "bytes_change" (with a sign).
+    "place" (an object of kind and id), or "change" and "bytes_change" (with a sign).
     """
 
     key: str
@@ -42,6 +44,9 @@ class Report:
     in ``rows`` or ``totals``. With ``records`` each row is a block of "key: value"
     lines (the columns), followed by the sentences in its ``explanation`` list.
 
+    ``details`` makes of a row further lines for the reader of the table form, which
+    stand below the row's last cell; every fact in them is also in the row.
+
     A column whose key leads through a list ("tails.order") takes one line per element.
     Without ``columns`` the table form shows no rows, and it says ``empty`` when there
     are none. ``streamed`` rows come slowly (a live reading): each is printed as it
@@ -55,6 +60,7 @@ class Report:
     totals: Callable[[], Row] = dict
     missing: Callable[[], Row] = dict
     notes: Callable[[], Sequence[str]] = list
+    details: Callable[[Row], Iterable[Detail]] | None = None
     totals_columns: Sequence[Column] = field(default_factory=tuple)
     records: bool = False
     version: int = 1

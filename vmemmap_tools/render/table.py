@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from textwrap import wrap
 from typing import Any, TextIO
 
 from .report import Column, Report, Row
@@ -15,6 +16,9 @@ __all__ = ["TABULATED_ROWS", "render_table"]
 
 TABULATED_ROWS = 2000
 """Up to so many rows the columns fit their contents; later rows get the same widths."""
+
+DETAIL_WIDTH = 72
+"""Characters of a line in the last cell of rows that have details."""
 
 _STREAMED_WIDTHS = {
     "pfn": 12,
@@ -75,7 +79,7 @@ def _table(report: Report, stream: TextIO) -> Iterator[str]:
     if not first:
         yield report.empty
         return
-    body = [line for row in first for line in _cells(row, columns)]
+    body = [line for row in first for line in _lines(report, row)]
     following = next(rows, None)
     if following is None and _can_tabulate():
         yield from _tabulated(body, columns)
@@ -83,7 +87,31 @@ def _table(report: Report, stream: TextIO) -> Iterator[str]:
     widths = [max(map(len, texts)) for texts in zip(*_heading(columns), *body)]
     yield from _fixed(chain(_heading(columns), body), columns, widths)
     for row in () if following is None else chain([following], rows):
-        yield from _fixed(_cells(row, columns), columns, widths)
+        yield from _fixed(_lines(report, row), columns, widths)
+
+
+def _lines(report: Report, row: Row) -> list[list[str]]:
+    """A row's cells, and below the last one its details; long text is broken."""
+    lines = _cells(row, report.columns)
+    if report.details is None:
+        return lines
+    blank = [""] * (len(report.columns) - 1)
+    broken = []
+    for line in lines:
+        first, *others = _wrapped(line[-1])
+        broken.append([*line[:-1], first])
+        broken += [[*blank, other] for other in others]
+    for label, value, kind in report.details(row):
+        text = f"{label}: {cell(value, kind)}"
+        broken += [[*blank, line] for line in _wrapped(text)]
+    return broken
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of a cell; a word that is longer than a line stays whole."""
+    return wrap(text, DETAIL_WIDTH, break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]
 
 
 def _can_tabulate() -> bool:

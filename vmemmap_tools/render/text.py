@@ -10,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["NUMERIC_KINDS", "cell", "escape", "hexadecimal", "human_size", "kind_of"]
+__all__ = [
+    "NUMERIC_KINDS",
+    "cell",
+    "escape",
+    "hexadecimal",
+    "human_size",
+    "kind_of",
+    "place_kind",
+]
 
 NUMERIC_KINDS = frozenset({"int", "bytes", "pfn", "change", "bytes_change"})
 """Column kinds that are aligned to the right."""
+
+PFN_PLACES = frozenset({"folio", "frame", "pfn", "pgmap"})
+"""Places that are named by a pfn: a folio by its head's, a pgmap by its range's."""
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -73,6 +84,11 @@ def kind_of(key: str) -> str:
     return "text"
 
 
+def place_kind(kind: str) -> str:
+    """Kind of the ids of places of a kind: pfns of some, numbers or names of others."""
+    return "pfn" if kind in PFN_PLACES else "text"
+
+
 def cell(value: Any, kind: str = "text") -> str:
     """Write a value of a row for a reader; nothing is "-"."""
     if value is None:
@@ -83,6 +99,8 @@ def cell(value: Any, kind: str = "text") -> str:
         return _number(value, kind)
     if isinstance(value, str):
         return escape(value)
+    if kind == "place" and isinstance(value, Mapping):
+        return f"{cell(value['kind'])} {cell(value['id'], place_kind(value['kind']))}"
     if isinstance(value, Mapping):
         return " ".join(
             f"{escape(str(key))}={cell(item, kind_of(str(key)))}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from typing import Any
@@ -96,15 +97,61 @@ def test_findings_of_one_cause_are_one_row_unless_all_are_wanted(bench: Bench) -
     assert row["evidence"]["also_at"] == [one["where"]["id"] for one in each[1:9]]
 
 
-def test_list_and_explain_open_no_kernel(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask(None, "--list")[1] == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [rule.id for rule in all_rules()]
+def test_list_and_explain_open_no_kernel() -> None:
+    lines, status = ask(None, "--list")
+    assert status == 0
+    names = [line.split()[0] for line in lines.splitlines()]
+    assert names == [rule.id for rule in all_rules()]
     for rule in all_rules():
-        assert ask(None, "--explain", rule.id)[1] == 0
-        screen = capsys.readouterr().out.splitlines()
-        assert screen[0].startswith(rule.id)
+        text, status = ask(None, "--explain", rule.id)
+        screen = text.splitlines()
+        assert status == 0 and screen[0].startswith(rule.id)
         assert len(screen) <= 24 and max(map(len, screen)) <= 80
+
+
+@pytest.mark.parametrize("words", [["--list"], ["--explain", "P"]])
+def test_rules_come_in_the_chosen_format(words: list[str]) -> None:
+    for line in (["--format", "json", *words], [*words, "--format", "json"]):
+        found = json.loads(ask(None, *line)[0])
+        assert found["schema"] == "vmemmap-tools/check-rules/1"
+        row = {row["rule"]: row for row in found["rows"]}["P4"]
+        assert (row["severity"], row["family"], row["racy"]) == (
+            "E",
+            "device memory",
+            True,
+        )
+    rows = list(csv.DictReader(io.StringIO(ask(None, "--format", "csv", *words)[0])))
+    assert [row["rule"] for row in rows] == [
+        rule.id for rule in all_rules() if rule.id[0] in words[-1] or len(words) == 1
+    ]
+
+
+@pytest.mark.parametrize("words", [["--list"], ["--explain", "F6"]])
+def test_rules_have_no_form_for_findings(words: list[str]) -> None:
+    for format in ("sarif", "junit"):
+        with pytest.raises(click.UsageError, match=f"no {format} form: they take"):
+            ask(None, *words, "--format", format)
+
+
+def test_the_table_shows_what_was_expected_and_the_evidence(faulty: Kernel) -> None:
+    row = answer(faulty, "--rule", "F2")["rows"][0]
+    text = ask(faulty, "--rule", "F2")[0]
+    title, _, first, *others = text.partition("\n\n")[0].splitlines()
+    assert title.split() == ["RULE", "SEV", "WHERE", "COUNT", "FINDING"]
+    pfn = f"{row['where']['id']:#x}"
+    assert first.split()[:5] == ["F2", "E", "folio", pfn, "1"]
+    below = " ".join(" ".join(others).split())
+    assert "expected: writable found: read-only" in below
+    assert f"head_va={row['evidence']['head_va']}" in below
+    assert max(map(len, text.splitlines())) <= 130
+
+
+def test_further_places_are_hexadecimal_where_they_are_pfns(bench: Bench) -> None:
+    kernel, _ = bench.faulty(["tail-of-other-zone"])
+    (row,) = answer(kernel, "--rule", "Z4")["rows"]
+    text = " ".join(ask(kernel, "--rule", "Z4")[0].split())
+    places = ", ".join(f"{pfn:#x}" for pfn in row["evidence"]["also_at"])
+    assert f"also at: {places}" in text
 
 
 def test_an_unknown_rule_is_wrong_use() -> None:
