@@ -11,19 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.real import (
-    test_check,
-    test_dax,
-    test_hugetlb,
-    test_map,
-    test_page,
-    test_sections,
-    test_summary,
-    test_walk,
-    test_zones,
-)
+from tests.real import test_check, test_walk
 from tests.real.captures import CAPTURES, Capture
 from tests.real.compare import Compare
+from tests.real.comparisons import comparisons
 from tests.real.dumps import VERBS_COMPARED, DumpFile
 from tests.real.expect import zone_of
 from tests.real.truth import Truth
@@ -42,24 +33,7 @@ NOT_CARRIED = frozenset(
 )
 """Comparisons that a capsule does not allow as they are."""
 
-for module in (
-    test_check,
-    test_dax,
-    test_hugetlb,
-    test_map,
-    test_page,
-    test_sections,
-    test_summary,
-    test_walk,
-    test_zones,
-):
-    globals().update(
-        {
-            name: test
-            for name, test in vars(module).items()
-            if name.startswith("test_") and name not in NOT_CARRIED
-        }
-    )
+globals().update(comparisons(test_check, without=NOT_CARRIED))
 
 FOUND = [Capture(path) for path in sorted(CAPTURES.glob("*.core.xz"))]
 

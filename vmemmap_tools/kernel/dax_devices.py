@@ -72,6 +72,7 @@ class DaxDevices:
         """``devices_kset`` as it stands: the ``kobj.entry`` of every device."""
         assert self.unknown is None
         kset = self._target.struct("kset")
+        # No verb asks for more of struct kset: without its type, where it begins.
         at = kset.offset("list") if kset is not None and "list" in kset else 0
         try:
             head = self._memory.unsigned(self._address("devices_kset")) + at
@@ -120,6 +121,8 @@ class DaxDevices:
         shift, read = self._geometry.page_shift, self._memory.unsigned
         start_at = self._range.offset("range.start")
         end_at = self._range.offset("range.end")
-        for i in range(min(count, MAX_RANGES)):
+        if count > MAX_RANGES:
+            raise Fault(first_va, count * self._range.size, "damaged")
+        for i in range(count):
             va = first_va + i * self._range.size
             yield read(va + start_at) >> shift, read(va + end_at) + 1 >> shift

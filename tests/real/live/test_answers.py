@@ -6,34 +6,13 @@ The comparisons are those of the dumps, word for word; the guest holds still mea
 
 from __future__ import annotations
 
-from .. import (
-    test_dax,
-    test_hugetlb,
-    test_map,
-    test_page,
-    test_sections,
-    test_summary,
-    test_walk,
-    test_zones,
-)
 from ..compare import Compare
+from ..comparisons import comparisons
 from ..test_check import expected_errors, findings
 from ..truth import Truth
 from .doors import Door
 
-for module in (
-    test_dax,
-    test_hugetlb,
-    test_map,
-    test_page,
-    test_sections,
-    test_summary,
-    test_walk,
-    test_zones,
-):
-    globals().update(
-        {name: test for name, test in vars(module).items() if name.startswith("test_")}
-    )
+globals().update(comparisons())
 
 
 ON_THE_DEVICE = frozenset({"kcore"})
