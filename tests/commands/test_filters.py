@@ -10,7 +10,7 @@ import pytest
 
 from tests.analysis.machines import busy, dax
 from tests.fakes.devices import share_compounds
-from tests.fakes.machine import NORMAL
+from tests.fakes.machine import NORMAL, Machine
 from tests.fakes.pools import add_folio, add_pool
 from vmemmap_tools.kernel.kernel import Kernel
 
@@ -53,7 +53,13 @@ def test_summary_by_node_zone_order_and_kind(
 ) -> None:
     answer = ask(kernel, "summary", *words)
     assert [(r["kind"], r["order"]) for r in answer["rows"]] == found
-    assert answer["totals"] == ask(kernel, "summary")["totals"]
+    chosen = answer["totals"].pop("chosen")
+    for name in ("count", "optimised", "saved_bytes", "savable_bytes"):
+        assert chosen[name] == sum(row[name] for row in answer["rows"])
+    whole = ask(kernel, "summary")["totals"]
+    assert whole.pop("chosen") and answer["totals"] == whole
+    of_the_whole = "totals are of the whole kernel" in text(kernel, "summary", *words)
+    assert of_the_whole == bool(words)
 
 
 # sections
@@ -75,6 +81,7 @@ def test_summary_by_node_zone_order_and_kind(
         (["--optimised"], [1, 32, 33]),
         (["--not-optimized", "0-9"], [0, 8]),
         (["--order", "9"], []),
+        (["1", "0-2", "1"], [1, 0]),
     ],
 )
 def test_sections_by_number_state_place_pfn_and_sharing(
@@ -99,6 +106,7 @@ def test_sections_by_their_own_order() -> None:
     ("words", "found"),
     [
         ([], [(0, "Normal"), (0, "Device"), (1, "Normal")]),
+        (["--zone", "Normal"], [(0, "Normal"), (1, "Normal")]),
         (["--node", "1"], [(1, "Normal")]),
         (["--zone", "Device"], [(0, "Device")]),
         (["--zone", "DMA"], []),
@@ -110,6 +118,9 @@ def test_zones_by_node_and_name_and_empty_ones_on_request(
 ) -> None:
     rows = ask(kernel, "zones", *words)["rows"]
     assert [(r["node"], r["zone"]) for r in rows] == found
+    # The one shared tail page is that of zone Normal on node 0.
+    tails = ask(kernel, "zones", *words)["totals"]["shared_tail_pages"]
+    assert tails == ((0, "Normal") in found)
 
 
 # hvo
@@ -154,11 +165,29 @@ def test_options_on_folios_need_folios(kernel: Kernel, word: list[str]) -> None:
         ask(kernel, "hvo", *word)
 
 
-def test_the_totals_of_hvo_are_of_all_pools(kernel: Kernel) -> None:
-    totals = ask(kernel, "hvo", "--node", "1")["totals"]
-    assert (totals["folios"], totals["optimised"]) == (4, 2)
-    assert totals["saved_bytes"] == 2 * 28672
-    assert totals["policy"] is True
+@pytest.mark.parametrize(
+    ("words", "folios", "optimised"),
+    [
+        ([], 4, 2),
+        (["--folios"], 4, 2),
+        (["--node", "0"], 3, 2),
+        (["--node", "1"], 1, 0),
+        (["--order", "18"], 1, 0),
+        (["--folios", "--pfn", "0x8200-0x8401"], 2, 1),
+        (["--folios", "--optimised", "--zone", "Normal"], 2, 2),
+        (["--node", "9"], 0, 0),
+    ],
+)
+def test_the_totals_of_hvo_are_of_its_rows_but_for_the_policy(
+    kernel: Kernel, words: list[str], folios: int, optimised: int
+) -> None:
+    totals = ask(kernel, "hvo", *words)["totals"]
+    assert totals == {
+        "folios": folios,
+        "optimised": optimised,
+        "saved_bytes": optimised * 28672,
+        "policy": True,
+    }
 
 
 # dax
@@ -182,6 +211,14 @@ def test_dax_by_node_order_pfn_and_sharing(
     kernel: Kernel, words: list[str], found: list[int]
 ) -> None:
     assert column(kernel, "start_pfn", "dax", *words) == found
+    totals = ask(kernel, "dax", *words)["totals"]
+    # 128 compounds of 2 MiB, each with 6 of its 8 vmemmap pages given back.
+    saved = len(found) * 128 * 6 * 4096
+    assert totals == {
+        "ranges": len(found),
+        "saved_bytes": saved,
+        "expected_saved_bytes": saved,
+    }
 
 
 def test_half_shared_device_memory_is_among_the_optimised() -> None:
@@ -267,14 +304,42 @@ def test_walk_ends_in_a_leaf_or_a_hole(kernel: Kernel) -> None:
     assert hole["totals"]["pa"] is None
 
 
-def test_what_matches_nothing_is_said_in_the_table(kernel: Kernel) -> None:
-    for words in (
+@pytest.mark.parametrize(
+    "words",
+    [
         ["sections", "999"],
+        ["sections", "--node", "9"],
         ["zones", "--node", "9"],
         ["hvo", "--order", "1"],
+        ["hvo", "--folios", "--pfn", "1"],
         ["dax", "--node", "9"],
         ["map", "--section", "2", "--backing", "huge"],
         ["summary", "--order", "1"],
-    ):
-        assert text(kernel, *words).strip()
-        assert ask(kernel, *words)["rows"] == []
+    ],
+)
+def test_what_matches_nothing_is_said_in_the_table(
+    kernel: Kernel, words: list[str]
+) -> None:
+    assert text(kernel, *words).splitlines()[0] == "nothing matches"
+    assert ask(kernel, *words)["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["sections"], "no section is present"),
+        (["hvo"], "no hugetlb pool"),
+        (["hvo", "--folios"], "no hugetlb folio"),
+        (["dax"], "no device memory with struct pages"),
+        (["map"], "no vmemmap is mapped"),
+        (["summary"], "no hugetlb folios and no device DAX compounds"),
+    ],
+)
+def test_what_is_not_there_is_said_without_options(words: list[str], line: str) -> None:
+    assert text(Machine("7.3").kernel(), *words).splitlines()[0] == line
+
+
+@pytest.mark.parametrize("state", ["Q", "PX", ""])
+def test_a_letter_that_is_no_state_is_wrong_use(kernel: Kernel, state: str) -> None:
+    with pytest.raises(click.BadParameter, match="letters are P, M, O, E, D, V"):
+        ask(kernel, "sections", "--state", state)

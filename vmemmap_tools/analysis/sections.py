@@ -54,15 +54,20 @@ class SectionRow:
 def describe_sections(
     kernel: Kernel, numbers: Sequence[range] = (), pfns: range | None = None
 ) -> Iterator[SectionRow]:
-    """The used sections with these numbers (all without any) that touch these pfns."""
+    """The used sections with these numbers (all without any) that touch these pfns.
+
+    In the order in which they are named, each once.
+    """
     sections, last = kernel.sections, 1 << 64
     size = kernel.geometry.pages_per_section
     spans = [(r.start * size, r.stop * size) for r in numbers] or [(0, last)]
     if pfns is not None:
         spans = [(max(a, pfns.start), min(b, pfns.stop)) for a, b in spans]
+    told: set[int] = set()
     for start, end in spans:
-        if start < end:
-            for section in sections.between(start, end):
+        for section in sections.between(start, end) if start < end else ():
+            if section.nr not in told:
+                told.add(section.nr)
                 yield describe_section(kernel, section)
 
 

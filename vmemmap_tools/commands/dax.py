@@ -12,7 +12,14 @@ import click
 from ..analysis.dax import DaxRange, measure
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
-from .options import node_option, optimised_option, order_option, pfn_option
+from .options import (
+    NOTHING_MATCHES,
+    is_filtered,
+    node_option,
+    optimised_option,
+    order_option,
+    pfn_option,
+)
 from .session import Session
 
 NO_PGMAPS = "device memory is unknown: VMCOREINFO alone does not describe it"
@@ -74,13 +81,13 @@ def command(
 
     EXPECTED is what this kernel ought to share: compound pages without an altmap, in
     sections of their own. GENERALISED is what keeping one page of each compound instead
-    of two would save on top.
+    of two would save on top. The totals are of the rows shown.
     """
     kernel = session.open_kernel()
-    ranges = list(measure(kernel))
+    shown: list[DaxRange] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for dax in ranges:
+        for dax in measure(kernel):
             if (
                 (node is None or dax.node == node)
                 and (order is None or dax.pgmap.vmemmap_shift == order)
@@ -90,6 +97,7 @@ def command(
                 )
                 and (optimised is None or bool(dax.optimised) == optimised)
             ):
+                shown.append(dax)
                 yield _row(kernel, dax)
 
     def totals() -> dict[str, Any]:
@@ -97,9 +105,9 @@ def command(
             return dict.fromkeys(TOTALS)
         page = kernel.geometry.page_size
         return {
-            "ranges": len(ranges),
-            "saved_bytes": sum(d.saved_pages for d in ranges) * page,
-            "expected_saved_bytes": sum(d.expected_saved_pages for d in ranges) * page,
+            "ranges": len(shown),
+            "saved_bytes": sum(d.saved_pages for d in shown) * page,
+            "expected_saved_bytes": sum(d.expected_saved_pages for d in shown) * page,
         }
 
     session.emit(
@@ -115,8 +123,13 @@ def command(
                 Column("expected_saved_bytes", "Expected", "bytes"),
             ),
             missing=kernel.missing.as_dict,
-            empty="no device memory with struct pages"
-            if kernel.pgmaps.are_known
-            else NO_PGMAPS,
+            empty=_nothing(kernel, is_filtered(node, order, pfn, optimised)),
         )
     )
+
+
+def _nothing(kernel: Kernel, filtered: bool) -> str:
+    """Why there are no rows."""
+    if not kernel.pgmaps.are_known:
+        return NO_PGMAPS
+    return NOTHING_MATCHES if filtered else "no device memory with struct pages"

@@ -16,6 +16,8 @@ from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
 from ..render import Column, Report
 from .options import (
+    NOTHING_MATCHES,
+    is_filtered,
     node_option,
     optimised_option,
     order_option,
@@ -126,15 +128,19 @@ def command(
     no-hvo (the kernel cannot), or eligible (nothing stands against it: made while the
     policy was off or memory short, or restored).
 
-    --zone, --pfn and --optimised choose folios and need --folios.
+    --zone, --pfn and --optimised choose folios and need --folios. The totals are of the
+    rows shown, but for the policy, which is the kernel's.
     """
     if not folios and any(x is not None for x in (zone, pfn, optimised)):
         raise click.UsageError("--zone, --pfn and --optimised need --folios")
-    reading = read_steadily(session.open_kernel(), _pools)
+    reading = read_steadily(
+        session.open_kernel(), _read_folios if folios else _read_pools
+    )
     kernel = reading.kernel
+    sums = dict.fromkeys(("folios", "optimised", "saved_bytes"), 0)
 
     def folio_rows() -> Iterator[dict[str, Any]]:
-        for folio in kernel.hugetlb.folios():
+        for folio in kernel.hugetlb.for_each_folio():
             row = _folio_row(kernel, folio)
             if (
                 (node is None or folio.node == node)
@@ -143,34 +149,49 @@ def command(
                 and (pfn is None or folio.pfn in pfn)
                 and (optimised is None or row["optimised"] == optimised)
             ):
+                sums["folios"] += 1
+                sums["optimised"] += row["optimised"]
+                sums["saved_bytes"] += row["saved_bytes"]
                 yield row
 
     def pool_rows() -> Iterator[dict[str, Any]]:
-        for row in reading.answer:
-            if (node is None or row.node == node) and (
-                order is None or row.order == order
+        for pool in reading.answer:
+            if (node is None or pool.node == node) and (
+                order is None or pool.order == order
             ):
-                yield _pool_row(kernel, row)
+                row = _pool_row(kernel, pool)
+                sums["folios"] += row["found"]
+                sums["optimised"] += row["optimised"]
+                sums["saved_bytes"] += row["saved_bytes"]
+                yield row
 
+    nothing = "no hugetlb folio" if folios else "no hugetlb pool"
     session.emit(
         Report(
             verb="hvo",
             kernel=kernel.describe(),
             rows=folio_rows() if folios else pool_rows(),
             columns=FOLIO_COLUMNS if folios else COLUMNS,
-            totals=lambda: {**_totals(kernel), **reading.totals()},
+            totals=lambda: {**sums, "policy": _policy(kernel), **reading.totals()},
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
             notes=lambda: [*warning(kernel), *restless(reading)],
-            empty="no hugetlb folio matches" if folios else "no hugetlb pool",
+            empty=NOTHING_MATCHES
+            if is_filtered(node, zone, order, pfn, optimised)
+            else nothing,
         )
     )
 
 
-def _pools(kernel: Kernel) -> list[PoolNode]:
-    """The pools, counted from the folios that are kept for all else."""
-    kernel.hugetlb.folios()
+def _read_pools(kernel: Kernel) -> list[PoolNode]:
+    """The pools; their folios are counted together where they are alike."""
     return list(pools_by_node(kernel))
+
+
+def _read_folios(kernel: Kernel) -> list[PoolNode]:
+    """No pools: only the folios are found, and kept with the kernel."""
+    kernel.hugetlb.folios()
+    return []
 
 
 TOTALS = (
@@ -181,14 +202,7 @@ TOTALS = (
 )
 
 
-def _totals(kernel: Kernel) -> dict[str, Any]:
-    """Totals of all pools. ``policy`` is what new folios get, None if unknown."""
-    found = kernel.hugetlb.folios()
+def _policy(kernel: Kernel) -> bool | None:
+    """Whether new folios of any pool are optimised; None if unknown."""
     policy = kernel.target.unsigned("vmemmap_optimize_enabled")
-    return {
-        "folios": len(found),
-        "optimised": sum(f.backing.is_optimised for f in found),
-        "saved_bytes": sum(f.backing.saved_pages for f in found)
-        * kernel.geometry.page_size,
-        "policy": None if policy is None else bool(policy),
-    }
+    return None if policy is None else bool(policy)

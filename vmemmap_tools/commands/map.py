@@ -13,7 +13,14 @@ from ..analysis.info import warning
 from ..analysis.runs import Run, Runs
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
-from .options import address_range, optimised_option, pfn_option, section_option
+from .options import (
+    NOTHING_MATCHES,
+    address_range,
+    is_filtered,
+    optimised_option,
+    pfn_option,
+    section_option,
+)
 from .session import Session
 
 BACKINGS = (
@@ -152,6 +159,8 @@ def command(
             columns=LEAF_COLUMNS if leaves else COLUMNS,
             missing=kernel.missing.as_dict,
             notes=lambda: warning(kernel),
-            empty="nothing there is backed that way",
+            empty=NOTHING_MATCHES
+            if backing or is_filtered(va, pfn, section, optimised)
+            else "no vmemmap is mapped",
         )
     )

@@ -18,12 +18,14 @@ from ..render import CHECK_FORMATS, FORMATS
 from .session import Session
 
 __all__ = [
+    "NOTHING_MATCHES",
     "TargetWord",
     "address",
     "address_range",
     "any_format_option",
     "choose_format",
     "format_option",
+    "is_filtered",
     "node_option",
     "number",
     "number_range",
@@ -42,10 +44,18 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 """Names of the kernel's zones (mm/page_alloc.c: zone_names)."""
 
+NOTHING_MATCHES = "nothing matches"
+"""What a table says where the options leave no row."""
+
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 _SIZE = re.compile(rf"({_NUMBER.pattern}) ?([KMGT])?(?:i?B)?", re.IGNORECASE)
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.$]*")
 _ADDRESS_BITS = 64
+
+
+def is_filtered(*wanted: object) -> bool:
+    """Whether any of these options, None where not given, chooses rows."""
+    return any(value is not None for value in wanted)
 
 
 def number(text: str) -> int:

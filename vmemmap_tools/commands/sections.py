@@ -10,8 +10,17 @@ import click
 
 from ..analysis.info import warning
 from ..analysis.sections import SectionRow, describe_sections
+from ..kernel.sections import STATE_LETTERS
 from ..render import Column, Report
-from .options import node_option, number_range, order_option, pfn_option, zone_option
+from .options import (
+    NOTHING_MATCHES,
+    is_filtered,
+    node_option,
+    number_range,
+    order_option,
+    pfn_option,
+    zone_option,
+)
 from .session import Session
 
 COLUMNS = (
@@ -31,6 +40,19 @@ COLUMNS = (
 )
 
 
+def _letters(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """State letters in capitals. Raises click.BadParameter for any that is none."""
+    if value is None:
+        return None
+    letters = value.upper()
+    if not letters or set(letters) - set(STATE_LETTERS):
+        names = ", ".join(STATE_LETTERS)
+        raise click.BadParameter(f"{value!r}: the state letters are {names}.")
+    return letters
+
+
 @click.command()
 @click.argument("numbers", metavar="[NR|A-B]...", type=number_range, nargs=-1)
 @node_option
@@ -40,6 +62,7 @@ COLUMNS = (
 @click.option(
     "--state",
     metavar="LETTERS",
+    callback=_letters,
     help="Only sections that have all of these state letters.",
 )
 @click.option(
@@ -73,7 +96,7 @@ def command(
             (node is None or row.node == node)
             and (zone is None or row.zone == zone)
             and (order is None or row.order == order)
-            and (state is None or set(state.upper()) <= set(row.state))
+            and (state is None or set(state) <= set(row.state))
             and (optimised is None or row.is_shared == optimised)
         )
 
@@ -93,6 +116,8 @@ def command(
             totals=lambda: {"sections": count},
             missing=kernel.missing.as_dict,
             notes=lambda: warning(kernel),
-            empty="no section matches",
+            empty=NOTHING_MATCHES
+            if numbers or is_filtered(node, zone, order, pfn, state, optimised)
+            else "no section is present",
         )
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import click
@@ -12,7 +13,13 @@ from ..analysis.steady import read_steadily, restless
 from ..analysis.summary import Group, Summary
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
-from .options import node_option, order_option, zone_option
+from .options import (
+    NOTHING_MATCHES,
+    is_filtered,
+    node_option,
+    order_option,
+    zone_option,
+)
 from .session import Session
 
 COLUMNS = (
@@ -49,6 +56,10 @@ TOTALS = (
     Column("nr_memmap_boot_pages", "nr_memmap_boot_pages", "int"),
 )
 
+CHOSEN = ("count", "optimised", "saved_bytes", "savable_bytes")
+"""Fields that are summed over the rows that options choose."""
+OF_THE_WHOLE = "the totals are of the whole kernel, not of the rows alone"
+
 
 @click.command()
 @node_option
@@ -70,27 +81,39 @@ def command(
     """Size of the vmemmap, what backs it, what is saved and what could be.
 
     One row for every node, zone, kind and order of compound pages whose vmemmap can be
-    shared; the totals below are always those of the whole kernel.
+    shared. The totals below are always those of the whole kernel, whatever rows are
+    chosen; in JSON, "chosen" among them has the sums of the rows.
     """
     reading = read_steadily(session.open_kernel(), _summarise)
     kernel, (groups, totals) = reading.kernel, reading.answer
     wanted = {"node": node, "zone": zone, "order": order, "kind": kind}
-    rows = (
+    filtered = is_filtered(*wanted.values())
+    rows = [
         row
         for row in map(asdict, groups)
         if all(value is None or row[key] == value for key, value in wanted.items())
-    )
+    ]
     session.emit(
         Report(
             verb="summary",
             kernel=kernel.describe(),
             rows=rows,
             columns=COLUMNS,
-            totals=lambda: {**totals, **reading.totals()},
+            totals=lambda: {
+                **totals,
+                "chosen": {key: _sum(row[key] for row in rows) for key in CHOSEN},
+                **reading.totals(),
+            },
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
-            notes=lambda: [*warning(kernel), *restless(reading)],
-            empty="no hugetlb folios and no device DAX compounds",
+            notes=lambda: [
+                *([OF_THE_WHOLE] if filtered else []),
+                *warning(kernel),
+                *restless(reading),
+            ],
+            empty=NOTHING_MATCHES
+            if filtered
+            else "no hugetlb folios and no device DAX compounds",
         )
     )
 
@@ -99,3 +122,9 @@ def _summarise(kernel: Kernel) -> tuple[list[Group], dict[str, int | None]]:
     """All rows and totals of one reading."""
     summary = Summary(kernel)
     return summary.groups, summary.totals()
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """A sum that is unknown once a part of it is."""
+    found = list(values)
+    return None if None in found else sum(v for v in found if v is not None)

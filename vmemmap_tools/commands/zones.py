@@ -11,7 +11,7 @@ import click
 from ..kernel.kernel import Kernel
 from ..kernel.zones import Zone
 from ..render import Column, Report
-from .options import node_option, zone_option
+from .options import NOTHING_MATCHES, is_filtered, node_option, zone_option
 from .session import Session
 
 NO_ZONES = "zones are unknown: VMCOREINFO alone does not describe them"
@@ -63,9 +63,10 @@ def command(
 
     A shared tail page (kernel 7.1 and later) stands behind the tails of every optimised
     folio of one order in its zone. MAPPED BY counts the page-table entries that lead to
-    its frame.
+    its frame. The total is of the zones shown.
     """
     kernel = session.open_kernel()
+    tails: set[int] = set()
 
     def rows() -> Iterator[dict[str, Any]]:
         for found in kernel.zones:
@@ -74,7 +75,9 @@ def command(
                 and (node is None or found.node == node)
                 and (zone is None or found.name == zone)
             ):
-                yield _row(kernel, found)
+                row = _row(kernel, found)
+                tails.update(tail["pfn"] for tail in row["tails"])
+                yield row
 
     session.emit(
         Report(
@@ -83,11 +86,16 @@ def command(
             rows=rows(),
             columns=COLUMNS,
             totals=lambda: {
-                "shared_tail_pages": len(kernel.tail_frames)
-                if kernel.zones.are_known
-                else None
+                "shared_tail_pages": len(tails) if kernel.zones.are_known else None
             },
             missing=kernel.missing.as_dict,
-            empty="no zone matches" if kernel.zones.are_known else NO_ZONES,
+            empty=_nothing(kernel, is_filtered(node, zone)),
         )
     )
+
+
+def _nothing(kernel: Kernel, filtered: bool) -> str:
+    """Why there are no rows."""
+    if not kernel.zones.are_known:
+        return NO_ZONES
+    return NOTHING_MATCHES if filtered else "no zone has pages"

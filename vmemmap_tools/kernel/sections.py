@@ -19,7 +19,7 @@ from .features import section_zone_member
 from .layout import Geometry, SectionFlags, find_section_flags, require_struct
 from .memory import Memory, Record
 
-__all__ = ["Section", "Sections"]
+__all__ = ["STATE_LETTERS", "Section", "Sections"]
 
 STATE_LETTERS = "PMOEDV"
 
