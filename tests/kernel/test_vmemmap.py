@@ -197,6 +197,17 @@ def test_an_unreadable_table_is_counted_as_missing(machine: Machine) -> None:
     assert kernel.missing.as_dict() == {"excluded": {"vmemmap page tables": 1}}
 
 
+def test_a_page_below_an_unreadable_table_is_not_said_to_be_unmapped(
+    machine: Machine,
+) -> None:
+    lost = machine.vmemmap + 512 * PAGE
+    machine.memory.lose(machine.tables.entry_pa(lost, 1) // PAGE)
+    vmemmap = machine.kernel().vmemmap
+    assert vmemmap.why_not_mapped(vmemmap.page_number(lost)) == "excluded"
+    beyond = vmemmap.page_number(machine.vmemmap + (1 << 36))
+    assert vmemmap.why_not_mapped(beyond) == "unmapped"
+
+
 def test_a_table_linked_twice_is_counted_as_missing_too(machine: Machine) -> None:
     at = machine.tables.entry_pa(machine.vmemmap + 512 * PAGE, 2)
     machine.memory.write(at + 8, machine.memory.read(at, 8))

@@ -70,17 +70,20 @@ class Asked:
 
 
 class DumpFile(Asked):
-    """A dump file that carries its types, or whose types are of this origin."""
+    """A dump file with its kernel's vmlinux, or with types of another origin."""
 
-    def __init__(self, path: Path, types: TypeSource = "auto") -> None:
+    def __init__(
+        self, path: Path, types: TypeSource = "auto", vmlinux: Path | None = None
+    ) -> None:
         super().__init__()
         self.path = path
         self._types = types
+        self._symbols = [] if vmlinux is None else [str(vmlinux)]
 
     @cached_property
     def kernel(self) -> Kernel:
         """The dump, opened when first asked for."""
-        return Kernel(open_dump(str(self.path), types=self._types))
+        return Kernel(open_dump(str(self.path), self._symbols, types=self._types))
 
     def text(self, form: str, *words: str) -> str:
         return self._print(words, self.kernel, form)
@@ -110,10 +113,6 @@ class Dump(DumpFile):
     """One dump file of a run, with the vmlinux of its kernel."""
 
     def __init__(self, run: Run, form: str, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(path, vmlinux=run.vmlinux)
         self.run = run
         self.form = form
-
-    @cached_property
-    def kernel(self) -> Kernel:
-        return Kernel(open_dump(str(self.path), symbols=[str(self.run.vmlinux)]))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Run a guest under QEMU and speak QMP with it.
 
-The machine is always the same: two CPUs, two NUMA nodes (6 GiB and 2 GiB), no disk,
-and four stretches of node 0's RAM that the kernel takes for persistent memory.
+The machine is the same for nearly all: two CPUs, two NUMA nodes (6 GiB and 2 GiB), no
+disk, and four stretches of node 0's RAM that the kernel takes for persistent memory.
 """
 
 from __future__ import annotations
@@ -63,12 +63,19 @@ class Guest:
     :param words: the kernel's command line
     :param out: directory that receives ``console.txt`` and ``truth.txt``
     :param la57: give the guest five levels of page tables
+    :param nodes: GiB of each node
 
     A program in the guest may answer at ``agent_socket``, through the port "agent".
     """
 
     def __init__(
-        self, vmlinuz: Path, initrd: Path, words: str, out: Path, la57: bool = False
+        self,
+        vmlinuz: Path,
+        initrd: Path,
+        words: str,
+        out: Path,
+        la57: bool = False,
+        nodes: tuple[int, int] = (6, 2),
     ) -> None:
         self.console = out / "console.txt"
         self.record = out / "truth.txt"
@@ -84,8 +91,8 @@ class Guest:
             require_tool("qemu-system-x86_64"),
             *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", cpu),
             *("-smp", "2", "-m", "8192M"),
-            *("-object", "memory-backend-ram,id=m0,size=6G"),
-            *("-object", "memory-backend-ram,id=m1,size=2G"),
+            *("-object", f"memory-backend-ram,id=m0,size={nodes[0]}G"),
+            *("-object", f"memory-backend-ram,id=m1,size={nodes[1]}G"),
             *("-numa", "node,nodeid=0,memdev=m0,cpus=0"),
             *("-numa", "node,nodeid=1,memdev=m1,cpus=1"),
             *("-device", "vmcoreinfo", "-device", "virtio-serial-pci"),
@@ -212,15 +219,17 @@ class Guest:
         text = self.execute("human-monitor-command", arguments)
         return str(text).replace("\r\n", "\n")
 
-    def start_dump(self, form: str) -> int:
+    def start_dump(self, form: str, paging: bool = False) -> int:
         """Begin a dump of physical memory; return a descriptor to read it from.
 
         The answer to the command comes when all is read: see :meth:`finish_dump`.
+
+        :param paging: dump what the CPUs' page tables map, at virtual addresses
         """
         reader, writer = os.pipe()
         self.execute("getfd", {"fdname": form}, fd=writer)
         os.close(writer)
-        arguments = {"paging": False, "protocol": f"fd:{form}", "format": form}
+        arguments = {"paging": paging, "protocol": f"fd:{form}", "format": form}
         self.execute("dump-guest-memory", {**arguments, "detach": True})
         return reader
 

@@ -2,7 +2,8 @@
 """gdb on real guests through QEMU's stub, stopped in the kernel and in a program.
 
 Judges: QEMU's walk of the page tables (`info tlb` and `gva2gpa`, while the CPU is in
-the kernel), the guest's kallsyms and sysfs, and the command line through QMP.
+the kernel), the guest's kallsyms and sysfs, and the command line through QMP. Of a
+stopped guest QEMU makes a dump of each kind, too.
 """
 
 from __future__ import annotations
@@ -18,22 +19,28 @@ from typing import Any
 
 import pytest
 
-from tests.gdb_door.runner import VERSIONS, find_gdb
+from tests.gdb_door.door import ask
+from tests.gdb_door.runner import VERSIONS, Answer, find_gdb
 from tests.target.gdb.cores import without_sources
+from tests.tools import output
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.drgn_open import open_qemu
 
 from . import initramfs
 from .compare import Compare
-from .dumps import Dump
+from .dumps import Dump, DumpFile
 from .kernels import Kernel as Package
 from .kernels import fetch, newest_suite
 from .qemu import Guest, command_line
+from .sparse import write_sparse
 from .tlb import TlbLeaf, read_tlb
 from .truth import Truth, parse_truth
 
-GUESTS = {"5-level": ("newest", True), "4-level": ("bookworm", False)}
-"""Suite of the kernel, and whether it has five levels."""
+GUESTS: dict[str, tuple[str, bool, tuple[int, int]]] = {
+    "5-level": ("newest", True, (2, 6)),
+    "4-level": ("bookworm", False, (6, 2)),
+}
+"""Suite of the kernel, whether it has five levels, and GiB of its nodes."""
 WORDS = ("pti=on", "vmemmap_tools.spin=1")
 PATIENCE = 90.0
 """Seconds until the CPU is caught where a case wants it."""
@@ -50,6 +57,7 @@ class Stopped:
     truth: Truth
     out: Path
     la57: bool
+    nodes: tuple[int, int]
 
     def stop_in(self, where: str) -> None:
         """Stop it until CPU 0 is in the kernel, or in a user's program."""
@@ -90,6 +98,13 @@ class Stopped:
         answer["totals"].pop("stood_still", None)
         return answer
 
+    def dump(self, name: str, paging: bool) -> DumpFile:
+        """A dump that QEMU makes now: of all memory, or of what is mapped."""
+        path = self.out / name
+        write_sparse(self.guest.start_dump("elf", paging), path)
+        self.guest.finish_dump()
+        return DumpFile(path, vmlinux=self.package.vmlinux)
+
     @cached_property
     def through_qmp(self) -> Kernel:
         """The guest by its QMP socket, which serves one client at a time."""
@@ -116,16 +131,16 @@ class Stopped:
 def stopped(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stopped]:
-    suite, la57 = GUESTS[request.param]
+    suite, la57, nodes = GUESTS[request.param]
     package = fetch(newest_suite() if suite == "newest" else suite)
     out = tmp_path_factory.mktemp("gdb-live")
     initrd = out / "initramfs.gz"
     initramfs.build(package, initrd)
     words = command_line(WORDS)
-    with Guest(package.vmlinuz, initrd, words, out, la57=la57) as guest:
+    with Guest(package.vmlinuz, initrd, words, out, la57, nodes) as guest:
         guest.wait_ready()
         truth = parse_truth((out / "truth.txt").read_text(errors="replace"))
-        yield Stopped(guest, package, truth, out, la57)
+        yield Stopped(guest, package, truth, out, la57, nodes)
 
 
 @pytest.fixture
@@ -220,9 +235,87 @@ def _compare_facts(
     )
 
 
-def _linked(vmlinux: Path, name: str) -> int:
-    from tests.tools import output
+def test_a_dump_with_paging_answers_as_one_without(
+    stopped: Stopped, compare: Compare
+) -> None:
+    """QEMU ends a mapping where a node's memory ends, and drops the rest of it.
 
+    The nodes of one guest meet in the hole below 4 GiB, so that nothing is lost.
+    """
+    stopped.stop_in("kernel")
+    base = stopped.word(stopped.physical(stopped.truth.kallsyms["vmemmap_base"]))
+    leaves = stopped.tlb(base, AFTER_VMEMMAP)
+    paged = stopped.dump("paged", paging=True)
+    loads = list(_loads(paged.path))
+    near = [load for load in loads if base <= load.va < AFTER_VMEMMAP]
+    named = {leaf for leaf in leaves if any(load.is_of(leaf) for load in near)}
+    said = f"{len(named)} of {len(leaves)} leaves; of shared frames QEMU keeps one"
+    compare.true("dump with paging: headers name the vmemmap", len(named) > 1000, said)
+    lost = sum(load.mapped - load.held for load in loads if load.held)
+    is_whole = stopped.nodes[0] == 2
+    said = f"{lost} bytes are lost"
+    compare.equal("dump with paging: QEMU wrote all", not lost, is_whole, said)
+    tail = next((leaf for leaf in leaves if not leaf.writable), leaves[0])
+    verbs = [*VERBS, f"page {tail.va:#x}", f"walk {tail.va:#x}"]
+    if not is_whole:
+        verbs = ["summary"]
+    commands = [f"vmemmap --format json {verb}" for verb in verbs]
+    gdb, vmlinux = find_gdb(VERSIONS[-1]), stopped.package.vmlinux
+    told = dict(zip(verbs, ask(gdb, paged.path, vmlinux, *commands, timeout=900)))
+    for verb, answer in told.items():
+        assert answer.error is None, f"{verb}: {answer.error}"
+    if is_whole:
+        plain = stopped.dump("plain", paging=False)
+        _compare_with_plain(compare, told, paged, plain)
+        plain.path.unlink()
+    by_door = {
+        "gdb": json.loads(told["summary"].text),
+        "command line": paged.ask_anew("summary"),
+    }
+    for door, summary in by_door.items():
+        missing = summary["missing"]
+        compare.true(
+            f"{door}, dump with paging: is told what QEMU lost, and no more",
+            not missing if is_whole else "excluded" in missing,
+            str(missing),
+        )
+    paged.path.unlink()
+
+
+def _compare_with_plain(
+    compare: Compare, told: dict[str, Answer], paged: DumpFile, plain: DumpFile
+) -> None:
+    for verb, answer in told.items():
+        ours = without_sources(json.loads(answer.text))
+        for dump in (paged, plain):
+            judge = without_sources(dump.ask_anew(*verb.split()))
+            what = f"gdb, dump with paging: {verb} = command line, {dump.path.name}"
+            compare.equal(what, ours, judge, f"{len(ours['rows'])} rows")
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A loadable segment: bytes that are mapped, and those that are in the file."""
+
+    va: int
+    pa: int
+    held: int
+    mapped: int
+
+    def is_of(self, leaf: TlbLeaf) -> bool:
+        """Whether this maps the leaf's first page where the leaf does."""
+        at = leaf.va - self.va
+        return 0 <= at < self.mapped and self.pa + at == leaf.frame_pfn << 12
+
+
+def _loads(core: Path) -> Iterator[_Load]:
+    """The segments of a core as binutils read them."""
+    text = output("readelf", "--wide", "--segments", core)
+    for line in re.findall(r"^  LOAD +(.*)$", text, re.M):
+        yield _Load(*(int(word, 16) for word in line.split()[1:5]))
+
+
+def _linked(vmlinux: Path, name: str) -> int:
     text = output("readelf", "--wide", "--symbols", vmlinux)
     found = re.search(rf"^\s*\d+:\s+([0-9a-f]{{16}})\s.*\s{name}$", text, re.M)
     assert found is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..kernel.kernel import Kernel
+from ..kernel.sections import Sections
 from ..target.base import Evidence
 
 __all__ = ["facts", "lost", "lost_fields", "warning"]
@@ -57,12 +58,7 @@ def _decoding(kernel: Kernel) -> Iterator[Evidence]:
     yield Evidence(
         "section flags", f"{sections.flags.last_bit} bits", sections.flags.source
     )
-    base = sections.vmemmap()
-    yield Evidence(
-        "struct page of pfn 0",
-        f"{pages.base_va:#x}",
-        "all sections agree" if base is not None else "sections disagree: the window",
-    )
+    yield Evidence("struct page of pfn 0", f"{pages.base_va:#x}", _agreement(sections))
     yield Evidence("compound word", pages.compound_member, f"{types} page")
     yield Evidence("folio order", pages.compound.order_source, "types page, folio")
     yield Evidence("hugetlb test", pages.compound.hugetlb_source, "types and notes")
@@ -72,6 +68,15 @@ def _decoding(kernel: Kernel) -> Iterator[Evidence]:
         f"{'unknown' if pages.zones_width is None else pages.zones_width}",
         "length of node_data, __MAX_NR_ZONES",
     )
+
+
+def _agreement(sections: Sections) -> str:
+    """Where the address of the vmemmap is known from."""
+    if sections.vmemmap() is not None:
+        return "all sections agree"
+    if any(section.has_mem_map for section in sections):
+        return "sections disagree: the window"
+    return "no section could be read: the window"
 
 
 LOSSES = (

@@ -147,9 +147,10 @@ class Pages:
         while size:
             offset = va % page_size
             length = min(size, page_size - offset)
-            frame = self._vmemmap.frame(self._vmemmap.page_number(va))
+            number = self._vmemmap.page_number(va)
+            frame = self._vmemmap.frame(number)
             if frame == HOLE:
-                raise Fault(va, size, "unmapped")
+                raise Fault(va, size, self._vmemmap.why_not_mapped(number))
             parts.append(self._memory.read_physical(frame * page_size + offset, length))
             va += length
             size -= length

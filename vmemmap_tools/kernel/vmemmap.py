@@ -216,6 +216,14 @@ class Vmemmap:
             a.error is not None and a.va < end and start < a.end_va for a in self.absent
         )
 
+    def why_not_mapped(self, number: int) -> str:
+        """The kind of `Fault` of a page without entry: "unmapped", or its table's."""
+        va = self.page_va(number)
+        for absent in self.absent:
+            if absent.va <= va < absent.end_va and isinstance(absent.error, Fault):
+                return absent.error.kind
+        return "unmapped"
+
     def slot_kind(self, number: int) -> str:
         """What maps a page's slot: "base", "huge" or "hole"."""
         slot = number // self._per_slot
