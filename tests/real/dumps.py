@@ -86,19 +86,20 @@ class DumpFile(Asked):
         return Kernel(open_dump(str(self.path), self._symbols, types=self._types))
 
     def text(self, form: str, *words: str) -> str:
-        return self._print(words, self.kernel, form)
+        return self.print_of(words, self.kernel, form)
 
     def text_anew(self, form: str, *words: str) -> str:
         """Return what a verb prints that finds nothing read before it."""
-        return self._print(words, self.kernel.fresh(), form)
+        return self.print_of(words, self.kernel.fresh(), form)
 
     def ask_anew(self, *words: str) -> Answer:
         """Return the JSON of a verb that finds nothing read, nor missing, before it."""
-        answer: Answer = json.loads(self._print(words, self.kernel.fresh(), "json"))
+        answer: Answer = json.loads(self.print_of(words, self.kernel.fresh(), "json"))
         return answer
 
     @staticmethod
-    def _print(words: tuple[str, ...], kernel: Kernel, form: str) -> str:
+    def print_of(words: tuple[str, ...], kernel: Kernel, form: str = "json") -> str:
+        """Return what a verb prints of any kernel."""
         out = io.StringIO()
         session = Session(lambda: kernel, format=form, stream=out)
         group = VerbGroup("vmemmap")

@@ -93,7 +93,7 @@ class Stopped:
     def by_qmp(self, words: str) -> Any:
         """What the command line answers through QMP."""
         kernel = self.through_qmp.fresh()
-        answer = json.loads(Dump._print(tuple(words.split()), kernel, "json"))
+        answer = json.loads(Dump.print_of(tuple(words.split()), kernel, "json"))
         # Said of machines that run; behind a stub they are stopped.
         answer["totals"].pop("stood_still", None)
         return answer

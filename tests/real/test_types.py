@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.target.base import TargetError
+from vmemmap_tools.target.drgn_open import open_dump
+
 from .compare import Compare
 from .dumps import Answer, Dump, DumpFile
 from .runs import Run
-from .types import VERBS, false_answers, interesting_pages, reduced
+from .types import false_answers, false_losses, questions, reduced
 
 EVIDENCE_OF = {"memory", "types", "symbols"}
 """Rows of ``info`` that say where facts come from."""
+HOW_IT_IS_READ = {"folio order", "hugetlb test", "section flags"}
+"""Those that say what is looked at, which may be another place without types."""
 
 
 @pytest.fixture(scope="session")
@@ -32,18 +39,19 @@ def bare(run: Run) -> DumpFile:
     return DumpFile(run.elf, "vmcoreinfo")
 
 
-def verbs(known: Dump) -> list[tuple[str, ...]]:
-    """All verbs, and pages and addresses of this dump."""
-    start = int(known.ask("summary")["kernel"]["vmemmap_va"], 16)
-    addresses = [hex(start + offset) for offset in (0, 1 << 21, 1 << 26, 1 << 38)]
-    walks = [("walk", address) for address in addresses]
-    return [*VERBS, ("page", *interesting_pages(known)), *walks]
+@pytest.fixture(scope="session")
+def asked(known: Dump) -> list[tuple[str, ...]]:
+    """What they are asked."""
+    return questions(known)
 
 
-def test_btf_answers_as_dwarf(known: Dump, btf: DumpFile, compare: Compare) -> None:
-    for words in verbs(known):
+def test_btf_answers_as_dwarf(
+    known: Dump, btf: DumpFile, asked: list[tuple[str, ...]], compare: Compare
+) -> None:
+    for words in (*asked, ("check",), ("check", "--all")):
         name = " ".join(words[:2])
-        compare.true(f"{name}: BTF = DWARF", btf.ask(*words) == known.ask(*words), "")
+        same = btf.ask(*words) == known.ask(*words)
+        compare.true(f"{name}: BTF = DWARF", same, f"{len(btf.rows(*words))} rows")
     facts = [
         [row for row in dump.rows("info") if row["subject"] not in EVIDENCE_OF]
         for dump in (known, btf)
@@ -52,34 +60,72 @@ def test_btf_answers_as_dwarf(known: Dump, btf: DumpFile, compare: Compare) -> N
     compare.equal("info: nothing is lost", btf.totals("info")["lost_fields"], {})
 
 
-def test_a_kdump_carries_its_types_as_well(
+def test_a_kdump_and_a_file_of_btf_serve_as_well(
     run: Run, known: Dump, compare: Compare
 ) -> None:
     kdump = DumpFile(run.kdump, "btf")
-    same = kdump.ask("summary") == known.ask("summary")
-    compare.true("summary of the kdump by BTF = DWARF", same, "")
+    given = Kernel(open_dump(str(run.kdump), [str(run.btf)], types="btf"))
+    for words in (("summary",), ("hvo",), ("dax",), ("check",)):
+        same = kdump.ask(*words) == known.ask(*words)
+        compare.true(f"{words[0]}: kdump by its own BTF = DWARF", same, "")
+        same = json.loads(kdump.print_of(words, given)) == known.ask(*words)
+        compare.true(f"{words[0]}: kdump by a file of BTF = DWARF", same, "")
 
 
 def test_vmcoreinfo_answers_as_dwarf_or_says_that_it_cannot(
-    known: Dump, bare: DumpFile, compare: Compare
+    known: Dump, bare: DumpFile, asked: list[tuple[str, ...]], compare: Compare
 ) -> None:
     lost = bare.totals("info")["lost_fields"]
-    for words in verbs(known):
+    for words in asked:
         verb, name = words[0], " ".join(words[:2])
         ours, its = known.ask(*words), bare.ask(*words)
-        fields = lost.get(verb, ())
-        if words == ("map",):
+        if verb == "map" and "--leaves" not in words:
             devices = pages_of_devices(ours)
             same = backing_of_pages(its, devices) == backing_of_pages(ours, devices)
             compare.true(f"{name}: VMCOREINFO = DWARF, but for devices", same, "")
             continue
         compare.equal(
             f"{name}: VMCOREINFO = DWARF but for what info declares lost",
-            reduced(verb, its, fields),
-            reduced(verb, ours, fields),
+            reduced(verb, its, lost[verb]),
+            reduced(verb, ours, lost[verb]),
         )
-        wrong = false_answers(verb, ours, its, fields)
+        wrong = false_answers(verb, ours, its, lost[verb])
         compare.equal(f"{name}: what is lost is null", wrong, [])
+
+
+def test_info_declares_no_more_lost_than_is(
+    known: Dump, bare: DumpFile, asked: list[tuple[str, ...]], compare: Compare
+) -> None:
+    lost = bare.totals("info")["lost_fields"]
+    answers = [(words[0], known.ask(*words), bare.ask(*words)) for words in asked]
+    compare.equal("info: told, but declared lost", false_losses(lost, answers), [])
+
+
+def test_without_types_check_is_refused(bare: DumpFile, compare: Compare) -> None:
+    with pytest.raises(TargetError) as refused:
+        bare.ask("check")
+    said = str(refused.value)
+    compare.true("check: refused by VMCOREINFO", "needs the kernel's types" in said, "")
+    declared = bare.totals("info")["lost_fields"]["check"]
+    compare.true("check: declared lost", {"rows", "totals"} <= set(declared), "")
+
+
+def test_info_without_types_says_unknown_or_the_same(
+    known: Dump, bare: DumpFile, compare: Compare
+) -> None:
+    ours, its = (
+        {row["subject"]: row["value"] for row in dump.rows("info")}
+        for dump in (known, bare)
+    )
+    compare.equal("info: subjects", set(its), set(ours))
+    wrong = {
+        subject: (value, ours[subject])
+        for subject, value in its.items()
+        if value != ours[subject]
+        and "unknown" not in value
+        and subject not in EVIDENCE_OF | HOW_IT_IS_READ
+    }
+    compare.equal("info: neither unknown nor as DWARF has it", wrong, {})
 
 
 def test_features_are_those_of_dwarf_where_they_are_told(

@@ -13,11 +13,12 @@ from typing import Any
 
 from .dumps import Answer, Dump
 
-__all__ = ["VERBS", "false_answers", "interesting_pages", "reduced"]
+__all__ = ["VERBS", "false_answers", "false_losses", "questions", "reduced"]
 
 VERBS = (
     ("summary",),
     ("sections",),
+    ("zones",),
     ("zones", "--all"),
     ("map",),
     ("map", "--leaves"),
@@ -25,11 +26,44 @@ VERBS = (
     ("hvo", "--folios"),
     ("dax",),
 )
+FILTERED = (
+    ("summary", "--node", "0"),
+    ("summary", "--kind", "hugetlb"),
+    ("sections", "0-3", "0x40", "--state", "O"),
+    ("hvo", "--order", "9"),
+    ("hvo", "--folios", "--optimised", "--node", "1"),
+    ("dax", "--optimised"),
+    ("map", "--section", "0"),
+)
+WORDS = ("_text", "va:_text", "vmemmap_base", "phys:0x100000", "0xffffffffff600000")
+"""Targets of ``page`` of every spelling: symbols, and an address of no RAM."""
 Row = dict[str, Any]
 
 
+def questions(dump: Dump) -> list[tuple[str, ...]]:
+    """What types of every origin are asked: each verb, with pages of this dump.
+
+    ``page`` is asked about many at once and about some alone, ``walk`` about the
+    vmemmap, its end, the direct map and the kernel's text.
+    """
+    start = int(dump.ask("summary")["kernel"]["vmemmap_va"], 16)
+    addresses = [hex(start + offset) for offset in (0, 1 << 21, 1 << 26, 1 << 38)]
+    pages = interesting_pages(dump)
+    return [
+        *VERBS,
+        *FILTERED,
+        ("page", *pages),
+        ("page", pages[0]),
+        ("page", *WORDS, *addresses),
+        *(("walk", address) for address in (*addresses, "_text", "vmemmap_base", "0")),
+    ]
+
+
 def interesting_pages(dump: Dump) -> list[str]:
-    """Targets of ``page``: heads, tails and aliases, devices, starts of sections."""
+    """Targets of ``page``: heads, tails and aliases, devices, starts of sections.
+
+    And a page of each type that there is.
+    """
     pfns: set[int] = set()
     for folio in dump.rows("hvo", "--folios")[:: len(dump.rows("hvo")) + 1]:
         last = (1 << folio["order"]) - 1
@@ -39,12 +73,27 @@ def interesting_pages(dump: Dump) -> list[str]:
     for dax in dump.rows("dax"):
         pfns.update((dax["start_pfn"], dax["start_pfn"] + 65, dax["end_pfn"] - 1))
     pfns.update(section["start_pfn"] + 1 for section in dump.rows("sections"))
+    pfns.update(_by_page_type(dump).values())
     return [f"pfn:{pfn}" for pfn in sorted(pfns)]
+
+
+def _by_page_type(dump: Dump) -> dict[int, int]:
+    """{top byte of ``page_type``: a pfn that has it}, in memory that is online."""
+    kernel, found = dump.kernel, {}
+    page = kernel.pages.struct
+    step, at = page.size // 4, page.offset("_mapcount") // 4
+    for section in dump.rows("sections", "--state", "O"):
+        start = section["start_pfn"]
+        data = kernel.memory.read(kernel.pages.va(start), section["pages"] * page.size)
+        words = memoryview(data).cast("I")[at::step]
+        found.update({word >> 24: start + i for i, word in enumerate(words)})
+    return found
 
 
 def reduced(verb: str, answer: Answer, lost: Sequence[str]) -> dict[str, Any]:
     """An answer without its lost fields, rows merged that differ in nothing else."""
     whole = {key: answer[key] for key in ("schema", "rows", "totals", "missing")}
+    whole["kernel"] = _without(answer["kernel"], _below("kernel", lost))
     rows = [row for row in answer["rows"] if _is_told(verb, row)]
     if "rows" in lost:
         rows = []
@@ -113,6 +162,34 @@ def false_answers(
             ):
                 wrong.append(f"rows.{'.'.join(path)} of {its}")
     return wrong
+
+
+def false_losses(
+    lost: Mapping[str, Sequence[str]],
+    asked: Iterable[tuple[str, Answer, Answer]],
+) -> list[str]:
+    """Fields declared lost that are told all the same, in every row of every answer.
+
+    ``asked`` are (verb, answer with types, answer without). A field that is null with
+    types too counts as lost: without them null does not mean "there is none".
+    """
+    told: dict[str, bool] = {}
+    for verb, known, bare in asked:
+        for field in lost[verb]:
+            part, *path = field.split(".")
+            ours, its = (_values(answer[part], path) for answer in (known, bare))
+            if any(ours) or any(its):
+                name = f"{verb}: {field}"
+                told[name] = told.get(name, True) and ours == its
+    return [name for name, is_told in told.items() if is_told]
+
+
+def _values(part: Any, path: Sequence[str]) -> list[Any]:
+    """What a path leads to, in every row."""
+    found = part if isinstance(part, list) else [part]
+    for name in path:
+        found = [v.get(name) if isinstance(v, Mapping) else None for v in found]
+    return found
 
 
 def _is_false(known: Any, bare: Any, path: list[str]) -> bool:

@@ -135,6 +135,9 @@ def test_what_is_lost_is_said_and_is_null_and_not_zero() -> None:
     assert set(answer(kernel, "dax")["totals"].values()) == {None}
     summary = answer(kernel, "summary")["totals"]
     assert summary["altmap_frames"] is None and summary["net_ram_bytes"] is None
+    assert summary["chosen"] is None
+    chosen = answer(kernel, "summary", "--kind", "hugetlb")["totals"]["chosen"]
+    assert chosen["count"] == answer(kernel, "hvo")["totals"]["folios"] > 0
     row = answer(kernel, "hvo")["rows"][0]
     assert (row["total"], row["free"], row["flagged"]) == (None, None, None)
     assert row["found"] > 0 and row["saved_bytes"] > 0
@@ -143,6 +146,25 @@ def test_what_is_lost_is_said_and_is_null_and_not_zero() -> None:
 def test_with_types_nothing_is_lost() -> None:
     totals = answer(machine().kernel("btf"), "info")["totals"]
     assert totals == {"losses": None, "lost": [], "lost_fields": {}}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "summary --zone Normal",
+        "hvo --folios --zone Normal",
+        "sections --zone Normal",
+        "sections --order 9",
+        "sections --state D",
+    ],
+)
+def test_rows_are_not_chosen_by_what_is_lost(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core = str(machine().path / "vmcore")
+    assert main(["-c", core, *words.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{words.split()[-2]} needs the kernel's types" in line
 
 
 def test_check_refuses_rather_than_check_nothing(

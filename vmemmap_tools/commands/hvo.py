@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..analysis.hvo import OPTIMISED_FLAG, PoolNode, pools_by_node
-from ..analysis.info import warning
+from ..analysis.losses import refuse_lost, warning
 from ..analysis.steady import read_steadily, restless
 from ..kernel.hugetlb import Folio
 from ..kernel.kernel import Kernel
@@ -133,6 +133,7 @@ def command(
     """
     if not folios and any(x is not None for x in (zone, pfn, optimised)):
         raise click.UsageError("--zone, --pfn and --optimised need --folios")
+    refuse_lost(session.open_kernel(), "hvo", zone=zone)
     reading = read_steadily(
         session.open_kernel(), _read_folios if folios else _read_pools
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ..analysis.info import facts, lost, lost_fields
+from ..analysis.info import facts
+from ..analysis.losses import lost, lost_fields
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .session import Session

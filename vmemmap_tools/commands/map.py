@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..analysis.info import warning
+from ..analysis.losses import warning
 from ..analysis.runs import Run, Runs
 from ..kernel.kernel import Kernel
 from ..render import Column, Report

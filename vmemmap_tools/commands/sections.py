@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..analysis.info import warning
+from ..analysis.losses import refuse_lost, warning
 from ..analysis.sections import SectionRow, describe_sections
 from ..kernel.sections import STATE_LETTERS
 from ..render import Column, Report
@@ -89,6 +89,8 @@ def command(
     ZONE_DEVICE (shares the section with RAM), V vmemmap set up before its folio was.
     """
     kernel = session.open_kernel()
+    unnamed = state if state and set(state) & set("DV") else None
+    refuse_lost(kernel, "sections", zone=zone, order=order, state=unnamed)
     count = 0
 
     def wanted(row: SectionRow) -> bool:

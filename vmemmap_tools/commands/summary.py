@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 import click
 
-from ..analysis.info import warning
+from ..analysis.losses import refuse_lost, warning
 from ..analysis.steady import read_steadily, restless
 from ..analysis.summary import Group, Summary
 from ..kernel.kernel import Kernel
@@ -84,6 +85,7 @@ def command(
     shared. The totals below are always those of the whole kernel, whatever rows are
     chosen; in JSON, "chosen" among them has the sums of the rows.
     """
+    refuse_lost(session.open_kernel(), "summary", zone=zone)
     reading = read_steadily(session.open_kernel(), _summarise)
     kernel, (groups, totals) = reading.kernel, reading.answer
     wanted = {"node": node, "zone": zone, "order": order, "kind": kind}
@@ -101,7 +103,7 @@ def command(
             columns=COLUMNS,
             totals=lambda: {
                 **totals,
-                "chosen": {key: _sum(row[key] for row in rows) for key in CHOSEN},
+                "chosen": _chosen(kernel, rows, kind),
                 **reading.totals(),
             },
             totals_columns=TOTALS,
@@ -122,6 +124,15 @@ def _summarise(kernel: Kernel) -> tuple[list[Group], dict[str, int | None]]:
     """All rows and totals of one reading."""
     summary = Summary(kernel)
     return summary.groups, summary.totals()
+
+
+def _chosen(
+    kernel: Kernel, rows: list[dict[str, Any]], kind: str | None
+) -> dict[str, int | None] | None:
+    """Sums of the rows; None where rows of device memory may be wanting."""
+    if kind != "hugetlb" and not kernel.pgmaps.are_known:
+        return None
+    return {key: _sum(row[key] for row in rows) for key in CHOSEN}
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
