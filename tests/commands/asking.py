@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
 from typing import Any
+
+import click
 
 from vmemmap_tools.commands import VerbGroup
 from vmemmap_tools.commands.session import Session
@@ -15,11 +18,12 @@ __all__ = ["ask", "text"]
 
 
 def text(kernel: Kernel, *words: str) -> str:
-    """What a verb prints. Raises click's errors as they are."""
+    """What a verb prints, findings of check too. Raises click's errors as they are."""
     stream = io.StringIO()
     session = Session(open_kernel=lambda: kernel, stream=stream)
     group = VerbGroup("vmemmap")
-    with group.make_context("vmemmap", list(words), obj=session) as context:
+    context = group.make_context("vmemmap", list(words), obj=session)
+    with context, suppress(click.exceptions.Exit):
         group.invoke(context)
     return stream.getvalue()
 
