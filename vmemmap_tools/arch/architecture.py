@@ -59,6 +59,8 @@ class Architecture:
     max_physmem_bits: Mapping[int, int]
     """By page-table levels; VMCOREINFO's NUMBER(MAX_PHYSMEM_BITS) goes first."""
     huge_page_order: int
+    illegal_pointer: int
+    """``POISON_POINTER_DELTA``: what poisoned pointers, such as TAIL_MAPPING, add."""
     vmemmap_bytes: Mapping[int, int]
     """Size of the vmemmap's window, by page-table levels."""
     table_format: Callable[[KernelFacts], PageTableFormat]

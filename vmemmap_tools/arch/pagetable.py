@@ -63,6 +63,16 @@ class PageTableFormat:
     """Flags whose bit means something else in a huge leaf."""
     is_sign_extended: bool = False
     """Whether address bits above the top index must repeat its highest bit."""
+    data_mask: int = 0
+    """Bits of a last-level leaf whose value is one for all kernel data."""
+    huge_data_mask: int = 0
+    """The same of a huge leaf."""
+    data_value: int = 0
+    """What stands in them."""
+    is_hierarchical: bool = False
+    """Whether a table that is read-only makes all that it maps so."""
+    stray_mask: int = 0
+    """Bits that the processor may set in an entry that names nothing."""
 
     @property
     def entries(self) -> int:
@@ -84,6 +94,22 @@ class PageTableFormat:
 
     def is_readonly(self, entry: int) -> bool:
         return entry & self.readonly_mask == self.readonly_value
+
+    def odd_data_bits(self, entry: int, level: int) -> int:
+        """The bits in which a leaf differs from those that map kernel data."""
+        mask = self.data_mask if level == 1 else self.huge_data_mask
+        return (entry ^ self.data_value) & mask
+
+    def reserved_bits(self, entry: int, level: int) -> int:
+        """Bits of a present upper entry that have to be clear but are not.
+
+        The low bits of a huge leaf's address, and what marks a huge leaf where none
+        can be.
+        """
+        if self.is_leaf(entry, level):
+            low = (1 << self.shift(level)) - 1 & self.address_mask
+            return entry & low & ~self.huge_data_mask
+        return entry & self.huge_mask if level > self.huge_max_level else 0
 
     def leaf_pa(self, entry: int, level: int) -> int:
         """Physical address of the first byte that a leaf of this level maps."""

@@ -22,6 +22,9 @@ FIXED_VMEMMAP = 0xFFFFEA0000000000
 VMEMMAP_BYTES = {4: 1 << 40, 5: 1 << 49}
 MASK_64 = (1 << 64) - 1
 
+USER, PWT, PCD, ACCESSED, DIRTY, PAT = (1 << bit for bit in range(2, 8))
+HUGE_PAT, NX = 1 << 12, 1 << 63
+
 FORMAT = PageTableFormat(
     name="x86-64",
     page_shift=12,
@@ -55,6 +58,14 @@ FORMAT = PageTableFormat(
     ),
     huge_flag_names=((7, "PSE"), (12, "PAT")),
     is_sign_extended=True,
+    # PAGE_KERNEL: not for users, write-back, not executable.
+    data_mask=USER | PWT | PCD | PAT | NX,
+    huge_data_mask=USER | PWT | PCD | HUGE_PAT | NX,
+    data_value=NX,
+    is_hierarchical=True,
+    # Some processors set these when they race with the entry being cleared
+    # (_PAGE_KNL_ERRATUM_MASK).
+    stray_mask=ACCESSED | DIRTY,
 )
 
 
@@ -129,6 +140,7 @@ X86_64 = Architecture(
     section_size_bits=27,
     max_physmem_bits={4: 46, 5: 52},
     huge_page_order=9,
+    illegal_pointer=0xDEAD000000000000,
     vmemmap_bytes=VMEMMAP_BYTES,
     table_format=_table_format,
     levels=_levels,

@@ -52,6 +52,13 @@ class Pageblocks:
         """Whether this kernel's pageblock flags can be decoded."""
         return bool(self._bits and self._at is not None and self.migratetypes)
 
+    @property
+    def usage_bytes(self) -> int:
+        """``mem_section_usage_size()``: the struct and its flexible array."""
+        count = self._geometry.pages_per_section >> self.order
+        words = -(-count * (self._bits or 0) // 64)
+        return (0 if self._at is None else self._at) + 8 * words
+
     def of_section(self, section: Section) -> list[int]:
         """The migratetype of every pageblock of a section. Raises `Fault`."""
         assert self._bits is not None and self._at is not None

@@ -22,6 +22,8 @@ from .memory import Memory, Record
 __all__ = ["STATE_LETTERS", "Section", "Sections"]
 
 STATE_LETTERS = "PMOEDV"
+MEM_ONLINE = 1 << 0
+MEM_OFFLINE = 1 << 2
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,27 @@ class Sections:
         if self._blocks is None:
             self._blocks = dict(self._find_memory_blocks())
         return self._block_va.get(number)
+
+    def block_is_online(self, section: Section) -> bool | None:
+        """Whether a section's memory block is; None in between, or if there is none.
+
+        ``memory_block.state``; an enum since 6.18, macros before. Raises `Fault`.
+        """
+        block = self.memory_block(section)
+        struct = self._target.struct("memory_block")
+        if block is None or struct is None or "state" not in struct:
+            return None
+        states = {
+            self._enumerator("MEM_ONLINE", MEM_ONLINE): True,
+            self._enumerator("MEM_OFFLINE", MEM_OFFLINE): False,
+        }
+        member = struct["state"]
+        va = self._block_va[block] + member.offset
+        return states.get(self._memory.unsigned(va, member.size))
+
+    def _enumerator(self, name: str, otherwise: int) -> int:
+        value = self._target.enumerator(name)
+        return otherwise if value is None else value
 
     def _find_memory_blocks(self) -> Iterator[tuple[int, int]]:
         """(section, block) for every registered block (``memory_blocks``, 5.9+)."""

@@ -21,6 +21,7 @@ from ..arch.pagetable import AbsentTable, HugeLeaf, LeafTable, PageTable
 from ..target.base import Fault
 from .frames import FrameCounts
 from .layout import Geometry
+from .leaf_flags import LeafFlags
 from .leaf_tables import adjoining_frames, count_entries, folio_columns
 from .memory import Missing
 from .progress import Progress, silent
@@ -100,6 +101,7 @@ class Vmemmap:
         self._grouped: tuple[array[int], array[int]] | None = None
         self._huge: dict[int, int] = {}
         self.frames = FrameCounts()
+        self.flags = LeafFlags(self._format)
         self.base_leaves = 0
         self.huge_leaves = 0
         self.readonly_leaves = 0
@@ -145,7 +147,9 @@ class Vmemmap:
             self.base_leaves += len(table)
             self.readonly_leaves += len(table) * fmt.is_readonly(first)
             self.frames.add_range((first & fmt.address_mask) >> shift, len(table))
+            self.flags.add_repeated(self.page_number(item.va), first)
             return
+        self.flags.add_table(self.page_number(item.va), table)
         once, often = count_entries(table, self._folio_pages)
         present, ro_mask, ro = fmt.present_mask, fmt.readonly_mask, fmt.readonly_value
         mask = fmt.address_mask
@@ -164,6 +168,7 @@ class Vmemmap:
         slot = item.va - self.start_va >> self._slot_shift
         self._huge[slot] = item.entry & ~fmt.address_mask | pa
         self.huge_leaves += 1
+        self.flags.add_huge(self.page_number(item.va), item.entry, item.level)
         self.readonly_leaves += fmt.is_readonly(item.entry)
         self.frames.add_range(pa >> self._page_shift, self._per_slot)
 
@@ -230,6 +235,11 @@ class Vmemmap:
         if slot in self._tables:
             return "base"
         return "huge" if slot in self._huge else "hole"
+
+    def is_full(self, number: int) -> bool:
+        """Whether every page of this page's slot is mapped."""
+        table = self._tables.get(number // self._per_slot)
+        return table is None or all(map(self._format.present_mask.__and__, table))
 
     def head_and_tail(self, first: int, count: int) -> tuple[int, int] | None:
         """The entry of page ``first`` and the one that all pages behind it share.

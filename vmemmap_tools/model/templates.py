@@ -174,12 +174,17 @@ class Templates:
             page.data[:] = self.tail(run.node, run.zone, order, False, device).tobytes()
             if index == 1:
                 self._order_fields(page, order, hugetlb)
-            if index == 3 and hugetlb and types.has("folio._hugetlb_subpool"):
-                for name in ("subpool", "cgroup", "cgroup_rsvd", "hwpoison"):
-                    if types.has(f"folio._hugetlb_{name}"):
-                        page.set(f"folio._hugetlb_{name}", 0)
+            for name in ("subpool", "cgroup", "cgroup_rsvd", "hwpoison"):
+                member = f"folio._hugetlb_{name}"
+                if hugetlb and types.has(member) and self._page_of(member) == index:
+                    page.set(member, 0)
             pages.append(page)
         return Compound(np.stack([p.words() for p in pages]), tail)
+
+    def _page_of(self, member: str) -> int:
+        """Which struct page of a folio has a member of struct folio."""
+        types = self.core.types
+        return types.offsetof(member) // types.sizeof("struct page")
 
     def _order_fields(self, page: StructPage, order: int, hugetlb: bool) -> None:
         """What page 1 says of its compound page."""

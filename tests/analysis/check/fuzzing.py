@@ -202,7 +202,7 @@ def _tables(image: Image) -> Iterator[int]:
     """Tables of every level that the vmemmap hangs below."""
     pa = _image_pa(image, image.root_va)
     start = image.core.placement.vmemmap_base
-    for shift in range(12 + 9 * (image.late_facts()["levels"] + 3), 12, -9):
+    for shift in range(12 + 9 * (image.late_facts()["levels"] - 1), 12, -9):
         yield pa
         pa = image.read64(pa + 8 * (start >> shift & 511)) & ADDRESS_MASK
         if not pa:

@@ -128,6 +128,15 @@ def test_every_rule_that_applies_has_a_fault_that_breaks_it(generation: str) -> 
     assert without == set()
 
 
+def test_every_implied_rule_is_broken_in_some_generation() -> None:
+    told: dict[str, set[str]] = {name: set() for name in FAULTS}
+    for generation in GENERATIONS:
+        for name, outcome in outcomes(generation).items():
+            told[name].update(outcome.told)
+    never = {name: sorted(set(f.implied) - told[name]) for name, f in FAULTS.items()}
+    assert {name: rules for name, rules in never.items() if rules} == {}
+
+
 def told_by(name: str) -> list[str]:
     return TOLD_BY.get(name, FAULTS[name].rules[0]).split()
 

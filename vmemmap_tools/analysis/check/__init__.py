@@ -12,6 +12,7 @@ from . import (
     counters,
     folio_contents,
     folios,
+    mapping,
     pgmap_pages,
     pgmap_ranges,
     pgmaps,
@@ -29,6 +30,7 @@ __all__ = ["RULES", "Account", "Checker", "Finding", "Place", "Rule"]
 
 _FAMILIES = (
     sections,
+    mapping,
     section_orders,
     tail_contents,
     tails,

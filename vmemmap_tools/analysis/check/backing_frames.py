@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ...kernel.page_state import FrameState
-from ...kernel.table_frames import for_each_table_frame
+from ...kernel.table_frames import for_each_table_frame, for_each_upper_entry
 from ...target.base import Fault
+from .clones import restored_clones
 from .context import Context
 from .findings import Place, Violation, hexed
+from .frame_contents import for_each_stranger, no_memory
+from .frame_scan import NoMemory
 from .registry import rule
 from .sharing import Odd
 
@@ -64,6 +67,7 @@ def readonly_is_hugetlb(context: Context) -> Iterator[Violation]:
                 "pages": ghost.pages,
             },
         )
+    yield from _readonly_tables(context)
     for odd in context.sharing.of_kind("readonly"):
         va = kernel.vmemmap.page_va(odd.first)
         yield Violation(
@@ -83,6 +87,28 @@ def readonly_is_hugetlb(context: Context) -> Iterator[Violation]:
                 "frame_pfn": odd.frame,
             },
         )
+
+
+def _readonly_tables(context: Context) -> Iterator[Violation]:
+    """Upper entries without write permission: no leaf below them can be written."""
+    fmt, window = context.geometry.table_format, context.geometry.vmemmap_window
+    if not fmt.is_hierarchical:
+        return
+    for upper in for_each_upper_entry(context.kernel.page_table, *window):
+        entry, level = upper.entry, upper.level
+        if not entry & fmt.present_mask or fmt.is_leaf(entry, level):
+            continue
+        if fmt.is_readonly(entry):
+            pfn = max(0, context.kernel.pages.pfn(upper.va))
+            yield Violation(
+                Place("pfn", pfn),
+                "read-only page table",
+                f"the entry of level {level} for {upper.va:#x} is read-only, and with "
+                "it all that hangs below",
+                "writable",
+                "read-only",
+                {**hexed(va=upper.va, entry=entry), "level": level},
+            )
 
 
 @rule(
@@ -150,8 +176,8 @@ def _tables_linked_twice(context: Context) -> Iterator[Violation]:
 
 @rule(
     "F12",
-    "no frame behind the vmemmap, nor a page table of it, is free, slab, on an LRU "
-    "list or anonymous",
+    "a frame behind the vmemmap is memory and holds its struct pages; none, nor a page "
+    "table of it, is free, slab, on an LRU list or anonymous",
     severity="E",
     holds="all",
     reads=("struct pages of all vmemmap frames and page tables",),
@@ -163,23 +189,46 @@ def _tables_linked_twice(context: Context) -> Iterator[Violation]:
     racy=True,
     exceptions="Between a batch's remap and its flush frames wait to be freed. Frames "
     "on a device and those never initialised have no state to look at.",
+    quick_omits="what stands in the frames",
 )
 def backing_frames_are_in_use(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
     context.saw(kernel.vmemmap.frames.distinct)
     for state in context.unusable_frames:
-        yield _unusable(state, "vmemmap", {})
+        if isinstance(state, NoMemory):
+            yield _no_memory(state.pfn, state.count, "the vmemmap", {})
+        else:
+            yield _unusable(state, "vmemmap", {})
     start, end = context.geometry.vmemmap_window
     for table in for_each_table_frame(kernel.page_table, start, end):
         context.saw()
         try:
             bad = context.frame_states.judge(table.pfn)
         except Fault as fault:
-            context.unread(fault, "struct pages of page tables")
+            if no_memory(context, table.pfn, 1, fault):
+                more = {**hexed(va=table.va), "level": table.level}
+                yield _no_memory(table.pfn, 1, "a page table of the vmemmap", more)
+            else:
+                context.unread(fault, "struct pages of page tables")
             continue
         if bad is not None:
             more = {**hexed(va=table.va), "level": table.level}
             yield _unusable(bad, "page table", more)
+    if not context.quick and not any(map(context.gap, ("page tables", "zones"))):
+        restored_clones(context)  # the one look at what stands in base pages
+        yield from for_each_stranger(context)
+
+
+def _no_memory(pfn: int, count: int, use: str, more: dict[str, object]) -> Violation:
+    return Violation(
+        Place("frame", pfn),
+        f"no memory behind {use}",
+        f"the frame {pfn:#x} is mapped as {use}, but has no struct page: it is no "
+        "memory of this kernel",
+        "memory",
+        "none",
+        {"frame_pfn": pfn, "frames": count, **more},
+    )
 
 
 def _unusable(state: FrameState, use: str, more: dict[str, object]) -> Violation:

@@ -119,6 +119,11 @@ def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator
     types = strided_u32(data, struct.offset("_mapcount"), page, order)
     hugetlb = kernel.target.enumerator("PGTY_hugetlb")
     head_bit = pages.head_bit
+    context.strangers.look(
+        pages.pfn(kernel.vmemmap.page_va(number)),
+        g.struct_pages_per_page,
+        flags,
+    )
     for i in range(count):
         is_head = flags[i] & head_bit
         typed = hugetlb is not None and types[i] >> 24 == hugetlb

@@ -25,7 +25,8 @@ from ...kernel.pgmap import Pgmap
 from ...kernel.progress import Progress, silent
 from ...kernel.zones import Zone
 from ...target.base import Fault
-from .frame_scan import find_unusable
+from .frame_contents import Strangers
+from .frame_scan import NoMemory, find_unusable
 from .gaps import gap
 from .sharing import Sharing
 from .usual import UsualFolios
@@ -294,12 +295,16 @@ class Context:
         return Sharing(self)
 
     @cached_property
+    def strangers(self) -> Strangers:
+        return Strangers(self)
+
+    @cached_property
     def frame_states(self) -> FrameStates:
         return FrameStates(self.kernel.target, self.kernel.pages)
 
     @cached_property
-    def unusable_frames(self) -> list[FrameState]:
-        """Frames behind the vmemmap that cannot be in use as such.
+    def unusable_frames(self) -> list[FrameState | NoMemory]:
+        """Frames behind the vmemmap that cannot be in use as such, or are no memory.
 
         Struct pages of frames in an altmap are never set up and say nothing.
         """

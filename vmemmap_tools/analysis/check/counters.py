@@ -15,8 +15,8 @@ from .clones import has_restored_clones
 from .context import Context
 from .findings import Place, Violation, hexed
 from .known import DAX_ACCOUNTING, FAILED_SECTION_ADD, RESTORE_COPIES_HEAD
+from .mapping import expected_in_slot
 from .registry import rule
-from .sections import expected_in_slot
 
 __all__: list[str] = []
 

@@ -14,6 +14,7 @@ from ...kernel.strided import all_equal, strided_u64
 from ...target.base import Fault
 from .context import Context
 from .findings import Place, Violation, hexed
+from .folio_words import FolioWords
 from .folios import evidence, name, without_folios
 from .known import ROLLBACK_REBUILDS_HEAD
 from .registry import rule
@@ -29,27 +30,30 @@ def _without_hugetlb(context: Context) -> str | None:
 
 @rule(
     "F5",
-    "a hugetlb folio has a proper head of its pool's order, and each of its tails "
-    "leads to it",
+    "a hugetlb folio has a proper head of its pool's order; each of its tails leads to "
+    "it and can be freed",
     severity="E",
     holds="all",
     reads=("all struct pages of hugetlb folios", "lists of the pools"),
     bug="a damaged tail; a wrong mask; a vmemmap base that is not aligned for masks",
     why="compound_head() of every page must find the folio: reference counts and locks "
-    "are kept in the head alone.",
+    "are kept in the head alone. Freeing looks at every tail: with other words in it "
+    "the page is bad, and the folio lost.",
     look="vmemmap page pfn:N: head",
     applies=_without_hugetlb,
     racy=True,
-    exceptions="Shared tail pages are judged once, by Z2.",
+    exceptions="Shared tail pages are judged once, by Z2. The first tails hold "
+    "members of struct folio; restoring may have copied refcount 1 into all (known "
+    "issue boot-tail-refcount).",
     quick_omits="the tails and the pools' lists",
 )
 def tails_lead_to_head(context: Context) -> Iterator[Violation]:
     yield from _listed_without_head(context)
     if context.quick:
         return
-    folios = context.folios
+    folios, words = context.folios, FolioWords(context)
     for folio in context.track("decoding hugetlb tails", folios, len(folios)):
-        yield from _judge_tails(context, folio)
+        yield from _judge_tails(context, folio, words)
 
 
 def _listed_without_head(context: Context) -> Iterator[Violation]:
@@ -92,7 +96,9 @@ def _looks_like_tail(context: Context, flags: int, word: int) -> bool:
     return bool(word & 1) and not flags & context.kernel.pages.head_bit
 
 
-def _judge_tails(context: Context, folio: Folio) -> Iterator[Violation]:
+def _judge_tails(
+    context: Context, folio: Folio, folio_words: FolioWords
+) -> Iterator[Violation]:
     kernel = context.kernel
     pages = kernel.pages
     word_at = pages.struct.offset(pages.compound_member)
@@ -108,6 +114,7 @@ def _judge_tails(context: Context, folio: Folio) -> Iterator[Violation]:
         if all_equal(data, word_at, pages.size, wanted, order, int(is_first)):
             own = int.from_bytes(data[word_at : word_at + 8], order)
             if not is_first or not own & 1:
+                yield from folio_words.judge(folio, pfn - folio.pfn, data)
                 continue
         words = strided_u64(data, word_at, pages.size, order)
         bad = [

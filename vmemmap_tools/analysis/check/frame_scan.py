@@ -4,20 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from ...kernel.page_state import FrameState
+from .frame_contents import no_memory
 
 if TYPE_CHECKING:
     from .context import Context
 
-__all__ = ["MAX_UNUSABLE", "find_unusable"]
+__all__ = ["MAX_UNUSABLE", "NoMemory", "find_unusable"]
 
 MAX_UNUSABLE = 100_000
 """More of them than any defect brings about; a damaged dump could name them all."""
 
 
-def find_unusable(context: Context) -> Iterator[FrameState]:
+@dataclass(frozen=True)
+class NoMemory:
+    """Frames that have no struct page: whatever they are, no memory of this kernel."""
+
+    pfn: int
+    count: int
+
+
+def find_unusable(context: Context) -> Iterator[FrameState | NoMemory]:
     """Frames behind the vmemmap that are free or in other use, at most MAX_UNUSABLE."""
     kernel = context.kernel
     hosted = sorted(
@@ -34,8 +44,12 @@ def find_unusable(context: Context) -> Iterator[FrameState]:
                 found += 1
                 yield state
         else:
-            _, count, fault = state
-            context.unread(fault, "struct pages of vmemmap frames", count)
+            pfn, count, fault = state
+            if no_memory(context, pfn, count, fault):
+                found += 1
+                yield NoMemory(pfn, count)
+            else:
+                context.unread(fault, "struct pages of vmemmap frames", count)
         if found >= MAX_UNUSABLE:
             return
 

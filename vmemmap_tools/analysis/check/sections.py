@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Rules S1 to S5: mem_section entries and the mapping of their memmap.
+"""Rules S1 to S3: mem_section entries.
 
 Mirrors ``include/linux/mmzone.h`` and ``mm/sparse.c``.
 """
@@ -13,10 +13,11 @@ from ...kernel.sections import Section
 from ...target.base import Fault
 from .context import Context
 from .findings import Place, Violation, hexed
-from .known import ALTMAP_ERROR_PATH, WRONG_MAP_MASK
+from .known import WRONG_MAP_MASK
 from .registry import rule
+from .section_words import states_agree, usages_are_sound, words_are_clear
 
-__all__ = ["expected_in_slot"]
+__all__: list[str] = []
 
 HIGHEST = ("__highest_present_section_nr", "__highest_used_section_nr")
 
@@ -27,21 +28,31 @@ def place(section: Section) -> Place:
 
 @rule(
     "S1",
-    "a section with a memmap is marked present, has a usage structure, lies below "
-    "the highest present section and has no unknown flag bits",
+    "a section with a memmap is marked present, online as its memory block is, has a "
+    "usage structure of its own, lies below the highest present section and has no "
+    "unknown flag bits",
     severity="E",
     holds="all",
-    reads=("mem_section",),
+    reads=("mem_section", "mem_section_usage", "memory blocks"),
     bug="memory corruption; a reader with the wrong SECTION_MAP_LAST_BIT",
     why="sparse_init_one_section() and section_activate() set these together; "
     "pfn_valid() and the hot-remove path dereference usage without a test.",
     look="vmemmap sections NR; in drgn: prog['mem_section'][root][slot]",
     racy=True,
     exceptions="SECTION_MARKED_PRESENT goes away in future kernels; hot remove "
-    "clears HAS_MEM_MAP before it zeroes the word. Flags below SECTION_MAP_LAST_BIT "
-    "that this tool does not know belong to a newer kernel: information.",
+    "clears HAS_MEM_MAP before it zeroes the word: a warning. Flags below "
+    "SECTION_MAP_LAST_BIT that this tool does not know belong to a newer kernel: "
+    "information.",
 )
 def section_is_whole(context: Context) -> Iterator[Violation]:
+    yield from _words(context)
+    yield from usages_are_sound(context)
+    yield from states_agree(context)
+    if not context.is_booting:
+        yield from words_are_clear(context)
+
+
+def _words(context: Context) -> Iterator[Violation]:
     flags = context.kernel.sections.flags
     named = [
         flags.marked_present,
@@ -166,7 +177,8 @@ def _is_known_memory(context: Context, section: Section, start: int, end: int) -
 
 @rule(
     "S3",
-    "a hot-added section has some subsection, and none outside known memory",
+    "a section has some subsection, a hot-added one none outside known memory; memory "
+    "in use is in one",
     severity="E",
     holds="all",
     reads=("mem_section_usage", "memory blocks", "pgmaps"),
@@ -177,12 +189,12 @@ def _is_known_memory(context: Context, section: Section, start: int, end: int) -
     needs=("zones", "device maps", "memory blocks"),
     racy=True,
     exceptions="Early sections may have holes in the bitmap although pfn_valid() "
-    "says yes.",
+    "says yes: of memory that is reserved or never set up.",
 )
 def subsections_are_memory(context: Context) -> Iterator[Violation]:
     kernel, g = context.kernel, context.geometry
     for section in kernel.sections:
-        if section.is_early or not section.has_mem_map or not section.usage_va:
+        if not section.has_mem_map or not section.usage_va:
             continue
         try:
             bits = kernel.sections.subsection_map(section)
@@ -201,6 +213,9 @@ def subsections_are_memory(context: Context) -> Iterator[Violation]:
                 "0x0",
                 hexed(usage_va=section.usage_va),
             )
+        if section.is_early:
+            yield from _unmarked_memory(context, section, bits)
+            continue
         for i in range(kernel.sections.subsections_per_section):
             start = section.start_pfn + i * g.pages_per_subsection
             if not bits >> i & 1 or _is_known_memory(
@@ -218,151 +233,33 @@ def subsections_are_memory(context: Context) -> Iterator[Violation]:
             )
 
 
-def _populated(context: Context, section: Section) -> list[tuple[int, int]]:
-    """(first pfn, pages) of what must have struct pages. Raises `Fault`."""
-    g = context.geometry
-    if section.is_early:
-        return [(section.start_pfn, g.pages_per_section)]
-    bits = context.kernel.sections.subsection_map(section)
-    if bits is None:
-        return []
-    step = g.pages_per_subsection
-    return [
-        (section.start_pfn + i * step, step)
-        for i in range(context.kernel.sections.subsections_per_section)
-        if bits >> i & 1
-    ]
-
-
-@rule(
-    "S4",
-    "every struct page of a populated section or subsection is mapped",
-    severity="E",
-    holds="all",
-    reads=("mem_section", "vmemmap page tables"),
-    bug='shared PMD or PTE pages freed too early; the class of "x86/mm: fix freeing of '
-    'PMD-sized vmemmap pages"; a compound depopulated with the wrong size',
-    why="pfn_valid() promises a struct page: whoever follows it into a hole faults.",
-    look="vmemmap map --section NR; vmemmap walk VA",
-    racy=True,
-)
-def populated_is_mapped(context: Context) -> Iterator[Violation]:
-    kernel, present = context.kernel, context.geometry.table_format.present_mask
-    for section in kernel.sections:
-        if not section.has_mem_map:
+def _unmarked_memory(
+    context: Context, section: Section, bits: int
+) -> Iterator[Violation]:
+    """Subsections of an early section that are in use, yet not in its bitmap."""
+    kernel, step = context.kernel, context.geometry.pages_per_subsection
+    reserved = kernel.target.enumerator("PG_reserved")
+    if reserved is None or not context.flags_trusted or not section.is_online:
+        return
+    for i in range(kernel.sections.subsections_per_section):
+        pfn = section.start_pfn + i * step + step // 2
+        if bits >> i & 1:
             continue
-        context.saw()
         try:
-            units = _populated(context, section)
+            page = kernel.pages.page(pfn)
         except Fault as fault:
-            context.unread(fault, "mem_section_usage")
+            if fault.kind != "unmapped":  # S4 tells of holes
+                context.unread(fault, "struct pages of subsections")
             continue
-        for pfn, count in units:
-            first = kernel.pages.vmemmap_page(pfn)
-            last = kernel.vmemmap.page_number(kernel.pages.va(pfn + count) - 1)
-            if first < 0:
-                continue
-            entries = kernel.vmemmap.entries(first, last - first + 1)
-            holes = [i for i, e in enumerate(entries) if not e & present]
-            if not holes:
-                continue
-            if kernel.vmemmap.is_absent(first, len(entries)):
-                context.leave_out(
-                    f"section {section.nr}: a page table of its vmemmap is not here"
-                )
-                continue
-            va = kernel.vmemmap.page_va(first + holes[0])
+        zone = kernel.zones.get(kernel.pages.node(page), kernel.pages.zone_index(page))
+        is_used = page.flags and not page.is_poisoned and not page.flags >> reserved & 1
+        if is_used and zone is not None and zone.spans(pfn):
             yield Violation(
                 place(section),
-                "populated but not mapped",
-                f"{len(holes)} of {len(entries)} vmemmap pages of section {section.nr} "
-                f"from pfn {pfn:#x} on are not mapped, though the section says that "
-                "they are populated",
-                "mapped",
-                "hole",
-                {**hexed(va=va), "holes": len(holes), "start_pfn": pfn},
+                "memory without a subsection",
+                f"section {section.nr} does not claim subsection {i} (pfn "
+                f"{pfn - step // 2:#x}), whose struct pages are those of memory in use",
+                "set",
+                "clear",
+                hexed(subsection_map=bits, usage_va=section.usage_va, flags=page.flags),
             )
-
-
-@rule(
-    "S5",
-    "nothing is mapped where no section or subsection is populated",
-    severity="W",
-    holds="all",
-    reads=("mem_section", "vmemmap page tables"),
-    bug="a leak on deactivation: freed with the wrong altmap in memory_hotplug's "
-    "error path, or without its pgmap",
-    why="depopulate_section_memmap() must undo what populating did; what stays mapped "
-    "is memory lost, or a window onto memory that has another owner by now.",
-    look="vmemmap map --section NR; vmemmap page VA: which frame is behind it",
-    needs=("sections",),
-    racy=True,
-    exceptions="A huge leaf spans neighbouring subsections (x86 fills the rest with "
-    "0xFD) and, where sections are small, several sections.",
-)
-def mapped_is_populated(context: Context) -> Iterator[Violation]:
-    kernel, fmt = context.kernel, context.geometry.table_format
-    vmemmap, per_slot = kernel.vmemmap, kernel.vmemmap.pages_per_slot
-    for first, is_huge in vmemmap.slots():
-        context.saw()
-        expected = expected_in_slot(context, first, per_slot)
-        if expected is None or all(expected) or (is_huge and any(expected)):
-            continue
-        entries = vmemmap.entries(first, per_slot)
-        extra = [
-            i
-            for i, (entry, wanted) in enumerate(zip(entries, expected))
-            if entry & fmt.present_mask and not wanted
-        ]
-        if not extra:
-            continue
-        number = first + extra[0]
-        pfn = kernel.pages.pfn(vmemmap.page_va(number))
-        frame = vmemmap.frame(number)
-        altmap = any(
-            r.pgmap.altmap is not None
-            for r in context.device_ranges_in(frame, frame + 1)
-        )
-        yield Violation(
-            Place("section", pfn // context.geometry.pages_per_section),
-            "mapped without a section",
-            f"{len(extra)} vmemmap pages from pfn {pfn:#x} on are mapped, but no "
-            "populated section or subsection is there",
-            "hole",
-            "mapped",
-            {
-                **hexed(va=vmemmap.page_va(number), entry=entries[extra[0]]),
-                "start_pfn": pfn,
-                "frame_pfn": frame,
-                "pages": len(extra),
-            },
-            known_issue=ALTMAP_ERROR_PATH if altmap else None,
-        )
-
-
-def expected_in_slot(context: Context, first: int, count: int) -> list[bool] | None:
-    """For each vmemmap page of a slot whether a section accounts for it.
-
-    None when a bitmap could not be read.
-    """
-    kernel, g = context.kernel, context.geometry
-    expected = [False] * count
-    start_pfn = max(0, kernel.pages.pfn(kernel.vmemmap.page_va(first)))
-    end_pfn = kernel.pages.pfn(kernel.vmemmap.page_va(first + count) - 1) + 1
-    for section in kernel.sections.between(start_pfn, end_pfn):
-        if not section.has_mem_map:
-            continue
-        try:
-            units = _populated(context, section)
-        except Fault as fault:
-            context.unread(fault, "mem_section_usage")
-            return None
-        if not units and not section.is_early and not section.usage_va:
-            units = [(section.start_pfn, g.pages_per_section)]
-        for pfn, pages in units:
-            low = kernel.pages.vmemmap_page(pfn)
-            high = kernel.vmemmap.page_number(kernel.pages.va(pfn + pages) - 1) + 1
-            low, high = max(0, low - first), min(count, high - first)
-            if low < high:
-                expected[low:high] = [True] * (high - low)
-    return expected

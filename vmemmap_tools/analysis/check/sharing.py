@@ -231,6 +231,8 @@ class Sharing:
                 yield Odd("foreign-tail", first, count, frame, entry, None, pgmap)
             return
         if frame not in self._vmemmap.frames.shared:
+            if self._format.is_readonly(entry):
+                yield Odd("readonly", first, count, frame, entry, None, pgmap)
             return
         if self._dax is None or self._dax[0] != head:
             self._dax = head, self._context.backing_of(head, pgmap.vmemmap_shift)

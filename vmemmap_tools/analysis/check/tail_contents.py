@@ -8,7 +8,6 @@ Mirrors ``init_compound_tail()`` of ``mm/internal.h``. Members that only
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ...kernel.zones import TailPage, Zone
 from ...target.base import Fault
@@ -16,53 +15,26 @@ from .context import Context
 from .findings import Place, Violation, hexed
 from .known import BOOT_TAIL_REFCOUNT
 from .registry import rule
+from .tail_words import Member, tail_members
 
 __all__: list[str] = []
-
-TAIL_MAPPING_LOW = 0x400
-"""``TAIL_MAPPING`` without POISON_POINTER_DELTA, which differs by architecture."""
-LOW_HALF = 0xFFFF
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member of the template: bytes at ``offset`` that, masked, have one value."""
-
-    name: str
-    offset: int
-    size: int
-    mask: int
-    value: int
 
 
 def template(context: Context, zone: Zone, order: int) -> list[Member]:
     """What each struct page of a zone's tail page of this order must hold."""
-    kernel = context.kernel
-    pages, struct = kernel.pages, kernel.pages.struct
-
-    def member(name: str, value: int, mask: int | None = None) -> Member | None:
-        if name not in struct:
-            return None
-        m = struct[name]
-        full = (1 << 8 * m.size) - 1
-        return Member(name, m.offset, m.size, full if mask is None else mask, value)
-
-    flags_mask, flags = pages.head_bit, 0
-    if context.flags_trusted:
-        node_shift = 64 - pages.nodes_width
-        zone_shift = node_shift - (pages.zones_width or 0)
-        flags_mask |= (1 << 64) - (1 << zone_shift)
-        flags |= (zone.node << node_shift | zone.index << zone_shift) & (1 << 64) - 1
-    wanted = [
-        member("flags", flags, flags_mask),
-        member(pages.compound_member, context.tail_word(order, 0)),
-        member("mapping", TAIL_MAPPING_LOW, LOW_HALF),
-        member("private", 0),
-        member("_mapcount", 0xFFFFFFFF),
-        member("_refcount", 0),
-        member("memcg_data", 0),
-    ]
-    return [m for m in wanted if m is not None]
+    struct = context.kernel.pages.struct
+    is_device = zone.index == context.device_zone
+    members = tail_members(
+        context, zone.node, zone.index, ("PG_reserved",) if is_device else ()
+    )
+    for name, value in (
+        (context.kernel.pages.compound_member, context.tail_word(order, 0)),
+        ("private", 0),
+    ):
+        if name in struct:
+            m = struct[name]
+            members.append(Member(name, m.offset, m.size, (1 << 8 * m.size) - 1, value))
+    return members
 
 
 def _applies(context: Context) -> str | None:
@@ -129,8 +101,7 @@ def _judge(
     members = template(context, zone, tail.order)
     for i in range(len(data) // size):
         for m in members:
-            raw = data[i * size + m.offset : i * size + m.offset + m.size]
-            value = int.from_bytes(raw, order) & m.mask
+            value = m.of(data, i * size, order) & m.mask
             if value != m.value:
                 wrong.setdefault(m.name, []).append(i)
                 values.setdefault(m.name, set()).add(value)

@@ -136,7 +136,9 @@ def restored_head_clones(image: Image, rng: random.Random) -> Place:
     """A freed folio's former tail vmemmap pages begin with clones of its struct pages
     0 to 3: PG_head and hugetlb type on private frames of free memory."""
     start, pages = _restored_run(image, rng)
-    clones = _head_pages(image)
+    state = image.core.frames.states.get(start * image.core.vmemmap.spp)
+    assert state is not None
+    clones = _head_pages(image, state.node, state.zone)
     for page in range(start + 1, start + pages):
         frame = image.frame_of(page)
         image.memory.write(frame << image.arch.page_shift, clones)
@@ -161,16 +163,19 @@ def _restored_run(image: Image, rng: random.Random) -> tuple[int, int]:
     return choose(rng, found, "restored folio"), pages
 
 
-def _head_pages(image: Image) -> bytes:
+def _head_pages(image: Image, node: int, zone: int) -> bytes:
     """Struct pages 0 to 3 of a folio as free_hpage leaves them."""
-    run = PageRun(Kind.HUGETLB, 0, 2)
+    run = PageRun(Kind.HUGETLB, node, zone)
     order = image.arch.hugetlb_orders[0]
     compound = Templates(image.core).compound(run, order, True, False)
     return compound.first.tobytes()
 
 
 @fault(
-    "demoted-head-clones", "F6 F1 F7", "demotion after a restore from the head frame"
+    "demoted-head-clones",
+    "F6 F1 F7",
+    "demotion after a restore from the head frame",
+    implied="F5",
 )
 def demoted_head_clones(image: Image, rng: random.Random) -> Place:
     """A folio made by demotion carries PG_head in its first tail vmemmap page."""

@@ -198,7 +198,7 @@ def doubled(image: Image, rng: random.Random) -> Place:
     "tail-page-table",
     "Z6 F12",
     "a page table allocated on top of a tail page",
-    implied="C1 F4 F11 P1 P5 Z2 Z3",
+    implied="C1 F4 F11 P1 P5 Z2",
 )
 def page_table(image: Image, rng: random.Random) -> Place:
     """A zone's tail pointer names the frame of a vmemmap page table."""
@@ -213,7 +213,7 @@ def page_table(image: Image, rng: random.Random) -> Place:
     "tail-pointer-stale",
     "Z1 Z2",
     "a pointer to a tail page that was freed and reused",
-    implied="C1 F4 F11 P1 P5 Z3",
+    implied="C1 F4 Z3",
 )
 def pointer_stale(image: Image, rng: random.Random) -> Place:
     """A zone's tail pointer names a frame that holds something else."""
