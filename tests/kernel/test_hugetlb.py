@@ -164,7 +164,7 @@ def test_struct_pages_that_the_dump_lacks_are_missing() -> None:
     m.memory.lose(m.frame(512))
     kernel = m.kernel()
     assert [f.pfn for f in kernel.hugetlb.folios()] == [HEAD + 512]
-    assert kernel.missing.as_dict()["excluded"]["struct pages"] == 1
+    assert kernel.missing.as_dict()["excluded"]["heads of huge pages"] == 1
 
 
 def test_unmapped_struct_pages_are_holes_and_not_missing() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..kernel.hugetlb import Folio, Hstate
 from ..kernel.kernel import Kernel
+from .parts import is_whole
 
 __all__ = ["OPTIMISED_FLAG", "PoolNode", "pools_by_node", "savable_pages", "why_not"]
 
@@ -43,27 +44,35 @@ def pools_by_node(kernel: Kernel) -> Iterator[PoolNode]:
     Where pools are unknown: the orders and nodes of the folios that are there.
     """
     nodes = sorted({zone.node for zone in kernel.zones})
-    rows: dict[tuple[int, int], PoolNode] = {}
-    for hstate in sorted(kernel.hugetlb.hstates, key=lambda h: h.order):
-        for node in nodes:
-            rows[hstate.order, node] = PoolNode(
-                hstate,
-                hstate.order,
-                node,
-                _of_node(hstate.total_by_node, node),
-                _of_node(hstate.free_by_node, node),
-                _of_node(hstate.surplus_by_node, node),
-            )
+    hstates = {h.order: h for h in kernel.hugetlb.hstates}
+    rows = {
+        (order, node): _pool(hstates[order], order, node)
+        for order in sorted(hstates)
+        for node in nodes
+    }
+    # Folios name nodes that could not be read; elsewhere such a node is damage.
+    others = not kernel.hugetlb.pools_are_known or not is_whole(kernel, "zones")
     for folio, count in kernel.hugetlb.for_each_kind():
         place = folio.order, folio.node
-        if place not in rows and not kernel.hugetlb.pools_are_known:
-            rows[place] = PoolNode(None, *place, None, None, None, flagged=None)
+        if place not in rows and others:
+            rows[place] = _pool(hstates.get(folio.order), *place)
         row = rows.get(place)
         if row is not None:
             _count(kernel, row, folio, count)
-    if not kernel.hugetlb.pools_are_known:
-        rows = dict(sorted(rows.items()))
-    yield from rows.values()
+    yield from (rows[place] for place in sorted(rows))
+
+
+def _pool(hstate: Hstate | None, order: int, node: int) -> PoolNode:
+    if hstate is None:
+        return PoolNode(None, order, node, None, None, None, flagged=None)
+    return PoolNode(
+        hstate,
+        order,
+        node,
+        _of_node(hstate.total_by_node, node),
+        _of_node(hstate.free_by_node, node),
+        _of_node(hstate.surplus_by_node, node),
+    )
 
 
 def _of_node(values: tuple[int, ...], node: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..kernel.kernel import Kernel
 from ..kernel.sections import Section
 from ..target.base import Fault
+from .parts import is_whole
 
 __all__ = ["MIXED", "Placement", "place_section", "section_zone_name"]
 
@@ -30,7 +31,9 @@ def place_section(kernel: Kernel, section: Section) -> Placement:
     start, end = section.start_pfn, section.start_pfn + g.pages_per_section
     touching = [z for z in kernel.zones if z.spanned and z.start_pfn < end <= 1 << 64]
     touching = [z for z in touching if z.end_pfn > start]
-    if len(touching) == 1 and touching[0].spans(start) and touching[0].spans(end - 1):
+    # A zone that is missing may lie within the span of one that is not.
+    is_told = len(touching) == 1 and is_whole(kernel, "zones")
+    if is_told and touching[0].spans(start) and touching[0].spans(end - 1):
         return Placement(touching[0].node, touching[0].name)
     return _sample(kernel, section)
 

@@ -20,7 +20,8 @@ __all__ = ["SectionRow", "describe_section", "describe_sections"]
 class SectionRow:
     """One section. ``order`` and ``section_zone`` are None in kernels without them.
 
-    What only types can tell is None where they are unknown.
+    What only types can tell is None where they are unknown, and what page tables tell
+    where those could not be read.
     """
 
     nr: int
@@ -37,14 +38,19 @@ class SectionRow:
     memory_block: int | None
     self_hosted: bool | None
     memmap_va: str | None
-    huge_leaves: int
-    base_leaves: int
-    mapped_pages: int
-    backing_frames: int
+    huge_leaves: int | None
+    base_leaves: int | None
+    mapped_pages: int | None
+    backing_frames: int | None
 
     @property
-    def is_shared(self) -> bool:
-        """Whether some frame backs more than one page of this section's vmemmap."""
+    def is_shared(self) -> bool | None:
+        """Whether some frame backs more than one page of this section's vmemmap.
+
+        None where its page tables could not be read.
+        """
+        if self.backing_frames is None or self.mapped_pages is None:
+            return None
         return self.backing_frames < self.mapped_pages
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,7 +82,9 @@ def describe_section(kernel: Kernel, section: Section) -> SectionRow:
     sections, pages = kernel.sections, kernel.geometry.pages_per_section
     place = place_section(kernel, section)
     start = section.start_pfn
-    extent = kernel.vmemmap.extent(vmemmap_spans(kernel, start, start + pages))
+    spans = list(vmemmap_spans(kernel, start, start + pages))
+    extent = kernel.vmemmap.extent(spans)
+    is_read = not any(kernel.vmemmap.is_absent(*span) for span in spans)
     return SectionRow(
         nr=section.nr,
         start_pfn=start,
@@ -92,10 +100,10 @@ def describe_section(kernel: Kernel, section: Section) -> SectionRow:
         memory_block=sections.memory_block(section),
         self_hosted=kernel.self_hosting.is_self_hosted(section),
         memmap_va=f"{kernel.pages.va(start):#x}" if section.has_mem_map else None,
-        huge_leaves=extent.huge_leaves,
-        base_leaves=extent.base_leaves,
-        mapped_pages=extent.mapped_pages,
-        backing_frames=extent.frames,
+        huge_leaves=extent.huge_leaves if is_read else None,
+        base_leaves=extent.base_leaves if is_read else None,
+        mapped_pages=extent.mapped_pages if is_read else None,
+        backing_frames=extent.frames if is_read else None,
     )
 
 

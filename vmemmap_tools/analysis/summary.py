@@ -11,6 +11,7 @@ from typing import Any
 from ..kernel.kernel import Kernel
 from .dax import DaxRange, measure
 from .hvo import savable_pages
+from .parts import add, is_whole
 
 __all__ = ["Group", "Summary"]
 
@@ -35,6 +36,7 @@ class Summary:
     def __init__(self, kernel: Kernel):
         self._kernel = kernel
         self._page_size = kernel.geometry.page_size
+        self._has_all_folios = False
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -62,6 +64,7 @@ class Summary:
                     savable_pages(kernel, folio),
                     count * self._page_size,
                 )
+        self._has_all_folios = is_whole(kernel, "folios", "zones")
         for dax in self.dax_ranges:
             if not dax.compounds:
                 continue
@@ -86,60 +89,94 @@ class Summary:
     def totals(self) -> dict[str, int | None]:
         """The ``totals`` of the answer, in bytes, frames and leaves.
 
-        None where this kernel's types would have to be known.
+        None where this kernel's types would have to be known, or where some of what is
+        counted could not be read.
         """
         kernel, page = self._kernel, self._page_size
-        vmemmap = kernel.vmemmap
-        backing = vmemmap.frames.distinct
-        saved = vmemmap.mapped_bytes - backing * page
+        mapped = self._mapped()
         hugetlb = sum(g.saved_bytes for g in self.groups if g.kind == "hugetlb")
-        dax = None
-        if kernel.pgmaps.are_known:
-            dax = sum(g.saved_bytes for g in self.groups if g.kind == "dax")
-        tails = sum(1 for frame in kernel.tail_frames if frame in vmemmap.frames)
+        dax = sum(g.saved_bytes for g in self.groups if g.kind == "dax")
+        saved, tails = mapped["saved_bytes"], self._tails()
+        knows_hugetlb, knows_dax = self.is_known("hugetlb"), self.is_known("dax")
+        knows_all = knows_hugetlb and knows_dax and tails is not None
+        if not kernel.pgmaps.are_known and saved is not None and tails is not None:
+            # What hugetlb does not explain may be shared tail pages of devices.
+            tails = tails if saved + tails == hugetlb else None
         altmap = self.altmap_frames()
         selfhosted = kernel.self_hosting.count_frames(kernel.sections)
+        if not is_whole(kernel, "hosting"):
+            selfhosted = None
+        backing = mapped["backing_frames"]
+        present = sum(1 for s in kernel.sections if s.is_present)
         return {
-            "sections": sum(1 for s in kernel.sections if s.is_present),
+            "sections": present if is_whole(kernel, "sections") else None,
+            **mapped,
+            "saved_hugetlb_bytes": hugetlb if knows_hugetlb else None,
+            "saved_dax_bytes": dax if knows_dax else None,
+            "saved_other_bytes": saved - hugetlb - dax + tails
+            if knows_all and saved is not None and tails is not None
+            else None,
+            "altmap_frames": altmap,
+            "selfhosted_frames": selfhosted,
+            "net_ram_bytes": None
+            if backing is None or altmap is None or selfhosted is None
+            else (backing - altmap - selfhosted) * page
+            + kernel.vmemmap.page_table_bytes,
+            "savable_hugetlb_bytes": self._savable("hugetlb"),
+            "savable_dax_bytes": self._savable("dax"),
+            "shared_tail_bytes": tails,
+            "nr_memmap_pages": kernel.counters.runtime,
+            "nr_memmap_boot_pages": kernel.counters.boot,
+        }
+
+    def is_known(self, kind: str) -> bool:
+        """Whether the groups of this kind are all that there are, and whole."""
+        kernel = self._kernel
+        assert self.groups is not None, "what is missing of them shows as they are read"
+        if kind == "hugetlb":
+            return self._has_all_folios
+        return kernel.pgmaps.are_known and is_whole(
+            kernel, "device maps", "sections", "page tables"
+        )
+
+    def _mapped(self) -> dict[str, int | None]:
+        """What the page tables show."""
+        vmemmap = self._kernel.vmemmap
+        backing = vmemmap.frames.distinct
+        found: dict[str, int | None] = {
             "mapped_bytes": vmemmap.mapped_bytes,
             "backing_frames": backing,
             "huge_leaves": vmemmap.huge_leaves,
             "base_leaves": vmemmap.base_leaves,
             "readonly_leaves": vmemmap.readonly_leaves,
             "shared_frames": len(vmemmap.frames.shared),
-            "saved_bytes": saved,
-            "saved_hugetlb_bytes": hugetlb,
-            "saved_dax_bytes": dax,
-            "saved_other_bytes": None
-            if dax is None
-            else saved - hugetlb - dax + tails * page,
-            "altmap_frames": altmap,
-            "selfhosted_frames": selfhosted,
-            "net_ram_bytes": None
-            if altmap is None or selfhosted is None
-            else (backing - altmap - selfhosted) * page + vmemmap.page_table_bytes,
-            "savable_hugetlb_bytes": self._savable("hugetlb"),
-            "savable_dax_bytes": None if dax is None else self._savable("dax"),
+            "saved_bytes": vmemmap.mapped_bytes - backing * self._page_size,
             "page_table_bytes": vmemmap.page_table_bytes,
-            # What hugetlb does not explain may be shared tail pages of devices.
-            "shared_tail_bytes": None
-            if dax is None and saved + tails * page != hugetlb
-            else tails * page,
-            "nr_memmap_pages": kernel.counters.runtime,
-            "nr_memmap_boot_pages": kernel.counters.boot,
         }
+        if is_whole(self._kernel, "page tables"):
+            return found
+        return dict.fromkeys(found)
+
+    def _tails(self) -> int | None:
+        """Bytes of the shared tail pages that are in use."""
+        kernel = self._kernel
+        frames = kernel.tail_frames
+        if not is_whole(kernel, "page tables", "zones"):
+            return None
+        used = sum(1 for frame in frames if frame in kernel.vmemmap.frames)
+        return used * self._page_size
 
     def _savable(self, kind: str) -> int | None:
         """Bytes that groups of this kind could save; None if one cannot be told."""
-        total: int | None = 0
-        for group in self.groups:
-            if group.kind == kind:
-                total = _plus(total, group.savable_bytes)
-        return total
+        if not self.is_known(kind):
+            return None
+        return add(g.savable_bytes for g in self.groups if g.kind == kind)
 
     def altmap_frames(self) -> int | None:
         """Distinct vmemmap frames that lie on a device (``struct vmem_altmap``)."""
-        if not self._kernel.pgmaps.are_known:
+        if not self._kernel.pgmaps.are_known or not is_whole(
+            self._kernel, "device maps", "page tables"
+        ):
             return None
         return sum(
             self._kernel.vmemmap.frames.distinct_in(start, end)

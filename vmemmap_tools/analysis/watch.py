@@ -11,6 +11,7 @@ from typing import Any
 
 from ..kernel.kernel import Kernel
 from .hvo import pools_by_node
+from .parts import add, is_whole
 from .summary import Summary
 
 __all__ = ["CHANGING", "look", "with_changes"]
@@ -45,10 +46,14 @@ def look(kernel: Kernel) -> dict[str, Any]:
         if row.order <= kernel.geometry.max_folio_order
     ]
     totals = Summary(kernel).totals()
+    knows_pools, knows_all = (
+        is_whole(kernel, "hstates"),
+        is_whole(kernel, "folios", "zones"),
+    )
     return {
-        "total": sum(pool["total"] or 0 for pool in pools),
-        "free": sum(pool["free"] or 0 for pool in pools),
-        "optimised": sum(pool["optimised"] for pool in pools),
+        "total": add(pool["total"] for pool in pools) if knows_pools else None,
+        "free": add(pool["free"] for pool in pools) if knows_pools else None,
+        "optimised": sum(pool["optimised"] for pool in pools) if knows_all else None,
         "saved_hugetlb_bytes": totals["saved_hugetlb_bytes"],
         "saved_dax_bytes": totals["saved_dax_bytes"],
         "saved_bytes": totals["saved_bytes"],

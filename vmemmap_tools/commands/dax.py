@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..analysis.dax import DaxRange, measure
+from ..analysis.parts import is_whole
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .options import (
@@ -101,7 +102,8 @@ def command(
                 yield _row(kernel, dax)
 
     def totals() -> dict[str, Any]:
-        if not kernel.pgmaps.are_known:
+        whole = is_whole(kernel, "device maps", "sections", "page tables")
+        if not kernel.pgmaps.are_known or not whole:
             return dict.fromkeys(TOTALS)
         page = kernel.geometry.page_size
         return {
@@ -118,9 +120,9 @@ def command(
             columns=COLUMNS,
             totals=totals,
             totals_columns=(
-                Column("ranges", "Ranges", "int"),
-                Column("saved_bytes", "Saved", "bytes"),
-                Column("expected_saved_bytes", "Expected", "bytes"),
+                Column("ranges", "Ranges", "int", needs_all=True),
+                Column("saved_bytes", "Saved", "bytes", needs_all=True),
+                Column("expected_saved_bytes", "Expected", "bytes", needs_all=True),
             ),
             missing=kernel.missing.as_dict,
             empty=_nothing(kernel, is_filtered(node, order, pfn, optimised)),

@@ -10,6 +10,7 @@ import click
 
 from ..analysis.hvo import OPTIMISED_FLAG, PoolNode, pools_by_node
 from ..analysis.losses import refuse_lost, warning
+from ..analysis.parts import is_whole
 from ..analysis.steady import read_steadily, restless
 from ..kernel.hugetlb import Folio
 from ..kernel.kernel import Kernel
@@ -173,7 +174,13 @@ def command(
             kernel=kernel.describe(),
             rows=folio_rows() if folios else pool_rows(),
             columns=FOLIO_COLUMNS if folios else COLUMNS,
-            totals=lambda: {**sums, "policy": _policy(kernel), **reading.totals()},
+            totals=lambda: {
+                **(
+                    sums if is_whole(kernel, "folios", "zones") else dict.fromkeys(sums)
+                ),
+                "policy": _policy(kernel),
+                **reading.totals(),
+            },
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
             notes=lambda: [*warning(kernel), *restless(reading)],
@@ -196,9 +203,9 @@ def _read_folios(kernel: Kernel) -> list[PoolNode]:
 
 
 TOTALS = (
-    Column("folios", "Folios", "int"),
-    Column("optimised", "Optimised", "int"),
-    Column("saved_bytes", "Saved", "bytes"),
+    Column("folios", "Folios", "int", needs_all=True),
+    Column("optimised", "Optimised", "int", needs_all=True),
+    Column("saved_bytes", "Saved", "bytes", needs_all=True),
     Column("policy", "Policy for new folios", "bool"),
 )
 

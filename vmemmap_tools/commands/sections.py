@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..analysis.losses import refuse_lost, warning
+from ..analysis.parts import is_whole
 from ..analysis.sections import SectionRow, describe_sections
 from ..kernel.sections import STATE_LETTERS
 from ..render import Column, Report
@@ -91,9 +92,15 @@ def command(
     kernel = session.open_kernel()
     unnamed = state if state and set(state) & set("DV") else None
     refuse_lost(kernel, "sections", zone=zone, order=order, state=unnamed)
-    count = 0
+    count, untold = 0, False
 
     def wanted(row: SectionRow) -> bool:
+        nonlocal untold
+        fields = {"node": node, "zone": zone, "is_shared": optimised}
+        untold |= any(
+            value is not None and getattr(row, name) is None
+            for name, value in fields.items()
+        )
         return (
             (node is None or row.node == node)
             and (zone is None or row.zone == zone)
@@ -115,7 +122,12 @@ def command(
             kernel=kernel.describe(),
             rows=rows(),
             columns=COLUMNS,
-            totals=lambda: {"sections": count},
+            totals=lambda: {
+                "sections": None
+                if untold or not is_whole(kernel, "sections")
+                else count
+            },
+            totals_columns=(Column("sections", "sections", "int", needs_all=True),),
             missing=kernel.missing.as_dict,
             notes=lambda: warning(kernel),
             empty=NOTHING_MATCHES

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from ..analysis.losses import refuse_lost, warning
+from ..analysis.parts import add
 from ..analysis.steady import read_steadily, restless
 from ..analysis.summary import Group, Summary
 from ..kernel.kernel import Kernel
@@ -34,29 +34,35 @@ COLUMNS = (
     Column("savable_bytes", "SAVABLE", "bytes"),
 )
 
+
+def _total(key: str, title: str, kind: str) -> Column:
+    return Column(key, title, kind, needs_all=True)
+
+
 TOTALS = (
-    Column("sections", "Sections present", "int"),
-    Column("mapped_bytes", "Vmemmap mapped", "bytes"),
-    Column("backing_frames", "Frames behind it", "int"),
-    Column("huge_leaves", "Huge leaves", "int"),
-    Column("base_leaves", "Base-page leaves", "int"),
-    Column("readonly_leaves", "Read-only leaves", "int"),
-    Column("shared_frames", "Frames mapped more than once", "int"),
-    Column("saved_bytes", "Saved in all", "bytes"),
-    Column("saved_hugetlb_bytes", "  by HugeTLB (HVO)", "bytes"),
-    Column("saved_dax_bytes", "  by device DAX", "bytes"),
-    Column("saved_other_bytes", "  unexplained sharing", "bytes"),
-    Column("shared_tail_bytes", "  less shared tail pages", "bytes"),
-    Column("savable_hugetlb_bytes", "Still to save by HugeTLB", "bytes"),
-    Column("savable_dax_bytes", "Still to save by device DAX", "bytes"),
-    Column("altmap_frames", "Frames on devices (altmap)", "int"),
-    Column("selfhosted_frames", "Frames hosted by hot-added memory", "int"),
-    Column("page_table_bytes", "Page tables of base pages", "bytes"),
-    Column("net_ram_bytes", "System RAM it costs", "bytes"),
+    _total("sections", "Sections present", "int"),
+    _total("mapped_bytes", "Vmemmap mapped", "bytes"),
+    _total("backing_frames", "Frames behind it", "int"),
+    _total("huge_leaves", "Huge leaves", "int"),
+    _total("base_leaves", "Base-page leaves", "int"),
+    _total("readonly_leaves", "Read-only leaves", "int"),
+    _total("shared_frames", "Frames mapped more than once", "int"),
+    _total("saved_bytes", "Saved in all", "bytes"),
+    _total("saved_hugetlb_bytes", "  by HugeTLB (HVO)", "bytes"),
+    _total("saved_dax_bytes", "  by device DAX", "bytes"),
+    _total("saved_other_bytes", "  unexplained sharing", "bytes"),
+    _total("shared_tail_bytes", "  less shared tail pages", "bytes"),
+    _total("savable_hugetlb_bytes", "Still to save by HugeTLB", "bytes"),
+    _total("savable_dax_bytes", "Still to save by device DAX", "bytes"),
+    _total("altmap_frames", "Frames on devices (altmap)", "int"),
+    _total("selfhosted_frames", "Frames hosted by hot-added memory", "int"),
+    _total("page_table_bytes", "Page tables of base pages", "bytes"),
+    _total("net_ram_bytes", "System RAM it costs", "bytes"),
     Column("nr_memmap_pages", "nr_memmap_pages", "int"),
     Column("nr_memmap_boot_pages", "nr_memmap_boot_pages", "int"),
 )
 
+KINDS = ("hugetlb", "dax")
 CHOSEN = ("count", "optimised", "saved_bytes", "savable_bytes")
 """Fields that are summed over the rows that options choose."""
 OF_THE_WHOLE = "the totals are of the whole kernel, not of the rows alone"
@@ -68,7 +74,7 @@ OF_THE_WHOLE = "the totals are of the whole kernel, not of the rows alone"
 @order_option
 @click.option(
     "--kind",
-    type=click.Choice(["hugetlb", "dax"]),
+    type=click.Choice(KINDS),
     help="Only HugeTLB folios, or only device DAX compounds.",
 )
 @click.pass_obj
@@ -87,7 +93,8 @@ def command(
     """
     refuse_lost(session.open_kernel(), "summary", zone=zone)
     reading = read_steadily(session.open_kernel(), _summarise)
-    kernel, (groups, totals) = reading.kernel, reading.answer
+    kernel, (groups, totals, known) = reading.kernel, reading.answer
+    kinds = [kind] if kind else KINDS
     wanted = {"node": node, "zone": zone, "order": order, "kind": kind}
     filtered = is_filtered(*wanted.values())
     rows = [
@@ -103,7 +110,7 @@ def command(
             columns=COLUMNS,
             totals=lambda: {
                 **totals,
-                "chosen": _chosen(kernel, rows, kind),
+                "chosen": _chosen(rows) if known.issuperset(kinds) else None,
                 **reading.totals(),
             },
             totals_columns=TOTALS,
@@ -120,22 +127,15 @@ def command(
     )
 
 
-def _summarise(kernel: Kernel) -> tuple[list[Group], dict[str, int | None]]:
-    """All rows and totals of one reading."""
+def _summarise(
+    kernel: Kernel,
+) -> tuple[list[Group], dict[str, int | None], set[str]]:
+    """All rows and totals of one reading, and of which kinds there is no more."""
     summary = Summary(kernel)
-    return summary.groups, summary.totals()
+    groups, totals = summary.groups, summary.totals()
+    return groups, totals, {kind for kind in KINDS if summary.is_known(kind)}
 
 
-def _chosen(
-    kernel: Kernel, rows: list[dict[str, Any]], kind: str | None
-) -> dict[str, int | None] | None:
-    """Sums of the rows; None where rows of device memory may be wanting."""
-    if kind != "hugetlb" and not kernel.pgmaps.are_known:
-        return None
-    return {key: _sum(row[key] for row in rows) for key in CHOSEN}
-
-
-def _sum(values: Iterable[int | None]) -> int | None:
-    """A sum that is unknown once a part of it is."""
-    found = list(values)
-    return None if None in found else sum(v for v in found if v is not None)
+def _chosen(rows: list[dict[str, Any]]) -> dict[str, int | None]:
+    """Sums of the rows."""
+    return {key: add(row[key] for row in rows) for key in CHOSEN}

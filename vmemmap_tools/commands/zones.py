@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..analysis.parts import is_whole
 from ..kernel.kernel import Kernel
 from ..kernel.zones import Zone
 from ..render import Column, Report
@@ -86,8 +87,13 @@ def command(
             rows=rows(),
             columns=COLUMNS,
             totals=lambda: {
-                "shared_tail_pages": len(tails) if kernel.zones.are_known else None
+                "shared_tail_pages": len(tails)
+                if kernel.zones.are_known and is_whole(kernel, "zones")
+                else None
             },
+            totals_columns=(
+                Column("shared_tail_pages", "shared tail pages", "int", needs_all=True),
+            ),
             missing=kernel.missing.as_dict,
             empty=_nothing(kernel, is_filtered(node, zone)),
         )

@@ -200,7 +200,7 @@ class _Scan:
             yield run, self._memory.read_physical(first_pa, size)
         except Fault as fault:
             if len(run) == 1:
-                self._memory.missing.record(fault, "struct pages")
+                self._memory.missing.record(fault, "heads of huge pages")
                 return
             for candidate in run:
                 yield from self._read([candidate])

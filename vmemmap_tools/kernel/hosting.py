@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from ..target.base import Fault
 from .memory import Memory
 from .pages import Pages
+from .pgmap import Pgmaps
 from .sections import Section, Sections
 from .vmemmap import HOLE, Vmemmap
 
@@ -24,12 +25,18 @@ class SelfHosting:
     """Which vmemmap frames are part of the memory block that they describe."""
 
     def __init__(
-        self, memory: Memory, sections: Sections, pages: Pages, vmemmap: Vmemmap
+        self,
+        memory: Memory,
+        sections: Sections,
+        pages: Pages,
+        vmemmap: Vmemmap,
+        pgmaps: Pgmaps,
     ):
         self._memory = memory
         self._sections = sections
         self._pages = pages
         self._vmemmap = vmemmap
+        self._pgmaps = pgmaps
 
     def is_self_hosted(self, section: Section) -> bool | None:
         """Whether a section's vmemmap begins in self-hosted memory; None if unknown."""
@@ -41,16 +48,19 @@ class SelfHosting:
     def is_self_hosted_frame(self, frame: int) -> bool | None:
         """PG_vmemmap_self_hosted of a vmemmap frame; it means nothing elsewhere.
 
-        None where the flag's number is unknown.
+        None where the flag's number is unknown, or its page cannot be read. Device
+        memory hosts its own vmemmap by an altmap, and never so.
         """
         host = None if frame == HOLE else self._sections.of_pfn(frame)
         if host is None or host.is_early or not host.has_mem_map:
+            return False
+        if self._pgmaps.of_pfn(frame) is not None:
             return False
         try:
             page = self._pages.page(frame)
         except Fault as fault:
             self._memory.missing.record(fault, "struct pages of vmemmap frames")
-            return False
+            return None
         return False if page.is_poisoned else self._pages.has_flag(page, SELF_HOSTED)
 
     def count_frames(self, sections: Iterable[Section]) -> int | None:

@@ -97,7 +97,9 @@ class Kernel:
 
     @cached_property
     def self_hosting(self) -> SelfHosting:
-        return SelfHosting(self.memory, self.sections, self.pages, self.vmemmap)
+        return SelfHosting(
+            self.memory, self.sections, self.pages, self.vmemmap, self.pgmaps
+        )
 
     @cached_property
     def pgmaps(self) -> Pgmaps:

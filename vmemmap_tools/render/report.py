@@ -24,11 +24,14 @@ class Column:
     ``key`` is a dotted path into the row. ``kind`` tells the renderer how the value is
     written: "text", "int", "bytes" (human units), "pfn" (hexadecimal), "bool", "time",
     "place" (an object of kind and id), or "change" and "bytes_change" (with a sign).
+    A total that ``needs_all`` is unknown when something is missing, and shown so ("?");
+    other totals that are None are left out.
     """
 
     key: str
     title: str
     kind: str = "text"
+    needs_all: bool = False
 
 
 @dataclass

@@ -31,6 +31,9 @@ _STREAMED_WIDTHS = {
 }
 
 
+UNKNOWN = "?"
+
+
 def render_table(report: Report, stream: TextIO) -> None:
     """Write rows, totals, what is missing, and notes, as far as there are."""
     parts = _Parts(stream)
@@ -42,8 +45,9 @@ def render_table(report: Report, stream: TextIO) -> None:
     else:
         for _ in report.rows:  # the totals are known only after the last row
             pass
-    parts.write(_totals(report.totals(), report.totals_columns))
-    parts.write(_missing(report.missing()))
+    totals, missing = report.totals(), report.missing()
+    parts.write(_totals(totals, report.totals_columns, bool(missing)))
+    parts.write(_missing(missing))
     parts.write(escape(note) for note in report.notes())
 
 
@@ -180,11 +184,20 @@ def _record(row: Row, columns: Sequence[Column]) -> Iterator[str]:
         yield escape(sentence)
 
 
-def _totals(totals: Row, columns: Sequence[Column]) -> Iterator[str]:
+def _totals(totals: Row, columns: Sequence[Column], has_gaps: bool) -> Iterator[str]:
     if not totals:
         return
     shown = columns or [Column(k, k.replace("_", " "), kind_of(k)) for k in totals]
-    yield from _fields([(column, lookup(totals, column.key)) for column in shown])
+    fields = [(column, lookup(totals, column.key)) for column in shown]
+    yield from _fields(
+        [
+            (
+                column,
+                UNKNOWN if value is None and has_gaps and column.needs_all else value,
+            )
+            for column, value in fields
+        ]
+    )
 
 
 def _fields(fields: Sequence[tuple[Column, Any]]) -> Iterator[str]:

@@ -101,7 +101,7 @@ class Context:
             self.left_out.append("and more")
 
     def gap(self, part: str) -> str | None:
-        """What is missing of a part of `gaps.PARTS`, in words; None if it is whole."""
+        """What is missing of a part of `parts.PARTS`, in words; None if it is whole."""
         return gap(self.kernel, part)
 
     def track(

@@ -11,27 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Callable
 
+from ..parts import PARTS
+
 if TYPE_CHECKING:
     from ...kernel.kernel import Kernel
 
-__all__ = ["PARTS", "gap"]
-
-SECTIONS = ("mem_section root pointers", "mem_section roots")
-TABLES = ("vmemmap page tables",)
-
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "page tables": TABLES,
-    "sections": SECTIONS,
-    "zones": ("pages of node_data", "nodes", "arrays of shared tail pages"),
-    "folios": (*SECTIONS, *TABLES, "struct pages", "hstates"),
-    "device maps": (
-        "nodes of pgmap_array",
-        "dev_pagemaps",
-        "ranges of dev_pagemaps",
-    ),
-    "memory blocks": ("memory blocks",),
-}
-"""Parts, and the concerns under which the views count what they lack of them."""
+__all__ = ["gap"]
 
 READ: Mapping[str, Callable[[Kernel], object]] = {
     "page tables": lambda kernel: kernel.vmemmap,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
+from ..parts import PARTS
 from .findings import SEVERITIES, Violation
-from .gaps import PARTS
 
 if TYPE_CHECKING:
     from .context import Context
@@ -33,7 +33,7 @@ class Rule:
     """A rule: what must hold, and everything that helps to read a finding.
 
     ``applies`` tells why the rule does not apply to a kernel, None if it does. Of
-    ``needs`` (parts of `gaps.PARTS`) nothing may be missing, or what is there would
+    ``needs`` (keys of `parts.PARTS`) nothing may be missing, or what is there would
     look wrong for want of the rest: then the rule is not checked.
     ``racy`` rules read what a running kernel changes meanwhile. ``thorough`` ones read
     much and are left out by ``--quick``; of others it leaves out ``quick_omits``.
