@@ -23,6 +23,7 @@ PACKAGE_OF = {
     "llvm-dwarfdump": "llvm",
     "makedumpfile": "makedumpfile",
     "qemu-system-x86_64": "qemu-system-x86",
+    "objcopy": "binutils",
     "readelf": "binutils",
     "zstd": "zstd",
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.real.cache import cache_root, locked
 from tests.tools import ToolMissing, require_tool
 
-__all__ = ["COVERAGE", "VERSIONS", "Answer", "Gdb", "GdbFailed", "find_gdb"]
+__all__ = ["COVERAGE", "DRIVER", "VERSIONS", "Answer", "Gdb", "GdbFailed", "find_gdb"]
 
 WHEELS = {"16": "16.3.0.post6", "17": "17.2.0.post5", "18": "18.1.0.post1"}
 VERSIONS = ("distribution", *WHEELS)
@@ -75,11 +75,8 @@ class Gdb:
                 "GDB_COMMANDS": json.dumps(commands),
                 "GDB_ANSWERS": str(answers),
             }
-            argv: list[str] = [str(self.program), "-nx", "--batch"]
-            for setting in QUIET:
-                argv += ["-iex", setting]
             done = subprocess.run(
-                [*argv, "-x", str(DRIVER)],
+                self.command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -94,6 +91,12 @@ class Gdb:
             if done.returncode or not answers.exists():
                 raise GdbFailed(f"status {done.returncode}: {done.stdout}")
             return [Answer(**found) for found in json.loads(answers.read_text())]
+
+    @property
+    def command(self) -> list[str]:
+        """The command line; what to do stands in the variables that DRIVER reads."""
+        settings = [word for setting in QUIET for word in ("-iex", setting)]
+        return [str(self.program), "-nx", "--batch", *settings, "-x", str(DRIVER)]
 
     def text(self, *commands: str, variables: Mapping[str, str] | None = None) -> str:
         """What the last of these commands printed; all have to succeed."""

@@ -60,6 +60,7 @@ ACTIONS: dict[str, Callable[..., Any]] = {
     "write": write,
     "open": open_kernel,
     "verb": lambda words, form: print_verb(Opened.kernel, words, form),
+    "verb_anew": lambda words, form: print_verb(Opened.kernel.fresh(), words, form),
     "round": lambda: play_round(Opened.kernel),
 }
 

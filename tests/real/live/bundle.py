@@ -23,7 +23,7 @@ from pathlib import Path
 from ..cache import RealError
 from ..initramfs import Archive
 
-__all__ = ["START", "build"]
+__all__ = ["START", "build", "libraries"]
 
 START = Path("/agent")
 """The script that runs the agent; the guest's /init starts it if it is there."""
@@ -57,30 +57,30 @@ _LEFT_OUT = ("model", "gdb")
 """What builds dumps, and needs numpy; what only gdb can import."""
 
 
-def build(out: Path) -> None:
+def build(out: Path, others: Iterable[tuple[Path, bytes]] = ()) -> None:
     """Write the archive, not compressed, to file *out*.
 
+    :param others: (path, contents) of files for the guest besides
     :raises RealError: if the interpreter cannot be looked into
     """
     modules, search_path = _loaded()
     python = Path(sys.executable).resolve()
     binaries = [python, *(path for path in modules if path.suffix == ".so")]
-    libraries = sorted(_libraries(binaries))
-    archive = Archive()
-    for path in [python, *modules]:
-        archive.file_with_parents(path, path.read_bytes())
-    for path in libraries:
-        archive.file_with_parents(path, path.read_bytes())
-    for path, code in _byte_code(path for path in modules if path.suffix == ".py"):
-        archive.file_with_parents(path, code)
-    folders = sorted({str(path.parent) for path in libraries})
+    needed = sorted(libraries(binaries))
+    files = {path: path.read_bytes() for path in (python, *modules, *needed)}
+    files.update(_byte_code(path for path in modules if path.suffix == ".py"))
+    files.update(others)
+    folders = sorted({str(path.parent) for path in needed})
     script = (
         "#!/bin/sh\n"
         f"export LD_LIBRARY_PATH={':'.join(folders)}\n"
         f"export PYTHONPATH={':'.join(search_path)}\n"
         f"exec {python} -B -s -m {_ROOTS[0]}\n"
     )
-    archive.file_with_parents(START, script.encode())
+    files[START] = script.encode()
+    archive = Archive()
+    for path, data in files.items():
+        archive.file_with_parents(path, data)
     out.write_bytes(archive.finish())
 
 
@@ -109,7 +109,7 @@ def _project_modules() -> Iterator[str]:
             yield ".".join(name.parts)
 
 
-def _libraries(binaries: Iterable[Path]) -> Iterator[Path]:
+def libraries(binaries: Iterable[Path]) -> Iterator[Path]:
     """The shared libraries, the loader among them, that programs and modules need."""
     run = subprocess.run(
         ["ldd", *map(str, binaries)], check=False, capture_output=True, text=True

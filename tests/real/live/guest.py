@@ -10,6 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.gdb_door.door import LOADER
+from tests.gdb_door.runner import Answer
+
 from .. import initramfs
 from ..cache import RealError
 from ..kernels import Kernel
@@ -17,6 +20,7 @@ from ..qemu import Guest, command_line
 from ..runs import Run
 from ..walk import QemuWalk
 from . import bundle
+from .gdb_bundle import VMLINUX, files_for_gdb, gdb_inside
 
 __all__ = ["LiveGuest"]
 
@@ -31,7 +35,7 @@ class LiveGuest(Guest):
         initrd = out / "initramfs"
         initramfs.build(kernel, initrd)
         extra = out / "bundle.cpio"
-        bundle.build(extra)
+        bundle.build(extra, files_for_gdb(kernel.vmlinux))
         with open(initrd, "ab") as archive:
             # The kernel unpacks one archive after the other, each at four bytes.
             archive.write(bytes(-archive.tell() % 4))
@@ -105,3 +109,28 @@ class LiveGuest(Guest):
         """Run a program in the guest; return its exit status, output and errors."""
         done = self.ask("run", limit + 10, command=command, limit=limit)
         return done["status"], done["out"], done["err"]
+
+    def gdb(self, *commands: str, has_vmlinux: bool = True) -> list[Answer]:
+        """What commands print in a gdb of the guest, on /proc/kcore with our door.
+
+        :raises RealError: if gdb does not come to the end of them
+        """
+        gdb, answers = gdb_inside(), "/run/gdb-answers"
+        before = ["core-file /proc/kcore", f"source {LOADER}"]
+        if has_vmlinux:
+            before.insert(0, f"symbol-file {VMLINUX}")
+        variables = {
+            "PYTHONPATH": gdb.environment()["PYTHONPATH"],
+            "GDB_COMMANDS": json.dumps([*before, *commands]),
+            "GDB_ANSWERS": answers,
+        }
+        settings = [f"{name}={value}" for name, value in variables.items()]
+        status, _, err = self.run("/bin/env", *settings, *gdb.command, limit=900)
+        if status or "Traceback" in err:
+            raise RealError(f"gdb in the guest ended with status {status}: {err}")
+        found = json.loads(self.run("/bin/cat", answers)[1])
+        for command, answer in zip(before, found):
+            said = answer["error"] or answer["text"]
+            if answer["error"] is not None or said.startswith("vmemmap: "):
+                raise RealError(f"gdb in the guest: {command}: {said}")
+        return [Answer(**answer) for answer in found[len(before) :]]
