@@ -33,6 +33,9 @@ def watched(name):
     setattr(gdb, name, call)
 for name in {COUNTED}:
     watched(name)
+from vmemmap_tools.target.gdb_types import Names
+by_name = Names.symbol
+Names.symbol = lambda names, *words: asked.append(words) or by_name(names, *words)
 """
 READ = "maint info symtabs"
 """Lists the compilation units that gdb has read so far."""

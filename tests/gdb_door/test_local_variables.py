@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.target.gdb.cores import Modelled, small_machine
-from tests.tools import output
-from vmemmap_tools.formats.elf import Elf
 
 from .door import opening
+from .module import MODULE_VA, RDI, RIP, RSI, build_module, put_registers
 from .runner import Gdb
 from .test_docs import NEEDS_A_FRAME
 
@@ -29,11 +28,6 @@ unsigned long probe(struct page *page, struct folio *folio)
     return (unsigned long)page ^ (unsigned long)folio;
 }
 """
-MODULE_VA = 0xFFFFFFFFC0200000
-RSI, RDI, RIP = 13, 14, 16
-"""Places in ``struct user_regs_struct``."""
-REGISTERS = 112
-"""Where that lies in ``struct elf_prstatus``."""
 PAGE_PFN, FOLIO_PFN = 0x123, 0x10000
 
 
@@ -56,19 +50,7 @@ class Stopped:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     """A machine whose CPU is in a function of a module."""
     directory = tmp_path_factory.mktemp("module")
-    source, module = directory / "probe.c", directory / "probe.elf"
-    source.write_text(SOURCE)
-    output(
-        "gcc",
-        *("-g", "-O1", "-ffreestanding", "-nostdlib", "-static", "-mcmodel=kernel"),
-        *(
-            "-fno-pic",
-            "-fcf-protection=none",
-            f"-Wl,-Ttext={MODULE_VA:#x}",
-            "-Wl,-e,probe",
-        ),
-        *(source, "-o", module),
-    )
+    module = build_module(directory, SOURCE)
     modelled = Modelled(small_machine("four-level").image(), directory)
     vmemmap, core = modelled.image.facts["vmemmap"], modelled.core("vmcore")
     page_va, folio_va = (vmemmap + 64 * pfn for pfn in (PAGE_PFN, FOLIO_PFN))
@@ -76,17 +58,6 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     symbols, open_core, loader = opening(core, modelled.vmlinux)
     load = [symbols, f"add-symbol-file {module}", open_core, loader]
     return Stopped(load, page_va, folio_va)
-
-
-def put_registers(core: Path, values: dict[int, int]) -> None:
-    """Write registers of the CPU that the core's first note is about."""
-    with Elf(core) as elf:
-        status = elf.note("CORE") or b""
-    with open(core, "r+b") as file:
-        at = file.read(1 << 16).index(status) + REGISTERS
-        for number, value in values.items():
-            file.seek(at + 8 * number)
-            file.write(value.to_bytes(8, "little"))
 
 
 def pfns(text: str) -> list[int]:

@@ -17,6 +17,7 @@ import click
 import gdb
 
 from ..target.base import Fault, Target
+from ..target.gdb import kernel_symbol
 from .reading import kernel
 
 __all__ = ["evaluate", "number_of"]
@@ -148,7 +149,7 @@ def _stand_in(target: Target, token: _Token) -> _StandIn | None:
     Raises Fault where the value is not in the dump.
     """
     name = token.text
-    found = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+    found = kernel_symbol(name)
     if found is not None and found.addr_class in _NO_PLACE:
         return None
     address = target.symbol(name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import gdb
 
+from ..target.gdb import kernel_type
 from .conversions import NoAnswer
 from .expressions import number_of
 from .kaslr import moved_by
@@ -29,17 +30,10 @@ def typed(value: int, gives: str) -> Any:
         return number.cast(gdb.lookup_type("unsigned long"))
     if gives == "pointer":
         return number.cast(gdb.lookup_type("void").pointer())
-    page = _struct_page()
+    page = kernel_type("struct page")
     if page is None:
         return number.cast(gdb.lookup_type("unsigned long"))
     return number.cast(page.pointer())
-
-
-def _struct_page() -> Any:
-    try:
-        return gdb.lookup_type("struct page")
-    except gdb.error:
-        return None
 
 
 class _Function(gdb.Function):  # type: ignore[misc]
@@ -63,7 +57,7 @@ class _Page(gdb.Function):  # type: ignore[misc]
 
     def invoke(self, *arguments: Any) -> Any:
         with one_line_errors("$lx_page"):
-            type_ = _struct_page()
+            type_ = kernel_type("struct page")
             if type_ is None:
                 raise NoAnswer("gdb has no type struct page: symbol-file VMLINUX")
             page_va = conversions().pfn_to_page(_number(arguments))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +10,10 @@ import click
 import gdb
 
 from ..commands.session import Session
-from ..formats.elf import Elf, ElfError
+from ..formats.elf import Elf
 from ..render import Column, Report
 from ..target.base import Target, TargetError
+from ..target.gdb import loaded_vmlinux
 
 __all__ = ["kaslr_command", "moved_by"]
 
@@ -101,7 +101,9 @@ def _signed(number: int) -> int:
 
 def _apply(offset: int) -> None:
     """Load the vmlinux that has the kernel's symbols again, at its real address."""
-    path = _vmlinux()
+    path = loaded_vmlinux()
+    if path is None:
+        raise TargetError("gdb has no vmlinux: symbol-file VMLINUX")
     command = f"add-symbol-file {_quoted(path)} -o {offset:#x}"
     if _has_absolute_percpu(path):
         command += f" -s {PERCPU} 0"
@@ -109,21 +111,6 @@ def _apply(offset: int) -> None:
     with gdb.with_parameter("confirm", False):
         gdb.execute("symbol-file", to_string=True)
         gdb.execute(command, to_string=True)
-
-
-def _vmlinux() -> str:
-    """The file that gdb has `MARK` from. Raises `TargetError`."""
-    for objfile in gdb.objfiles():
-        path = objfile.filename
-        if path and os.path.isfile(path):
-            try:
-                with Elf(path) as elf:
-                    names = {section.name for section in elf.sections()}
-            except (OSError, ElfError):
-                continue
-            if {".symtab", ".text"} <= names and not path.endswith(".ko"):
-                return str(path)
-    raise TargetError("gdb has no vmlinux: symbol-file VMLINUX")
 
 
 def _has_absolute_percpu(path: str) -> bool:

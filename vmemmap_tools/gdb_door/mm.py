@@ -13,6 +13,7 @@ from typing import Any
 import gdb
 
 from ..kernel.sections import Section
+from ..target.gdb import kernel_type
 from .conversions import Conversions, NoAnswer
 from .expressions import number_of
 from .functions import typed
@@ -145,7 +146,9 @@ class PageOps:
         section = self._of.kernel.sections.get(nr)
         if section is None:
             return None
-        type_ = gdb.lookup_type("struct mem_section")
+        type_ = kernel_type("struct mem_section")
+        if type_ is None:
+            raise NoAnswer("gdb has no type struct mem_section: symbol-file VMLINUX")
         return gdb.Value(self._of.kernel.memory.read(section.va, type_.sizeof), type_)
 
     def pfn_to_section(self, pfn: Any) -> Any:

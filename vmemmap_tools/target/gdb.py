@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
+from functools import lru_cache
 from typing import Any
 
 import gdb
@@ -23,12 +25,19 @@ from .composed import ComposedTarget, SymbolChain
 from .elf_symbols import ElfSymbols
 from .gdb_core import open_core
 from .gdb_stub_open import open_stub
-from .gdb_types import GdbTypes, has_kernel_types
+from .gdb_types import GdbTypes, Names
 from .providers import as_vmcoreinfo, compose
 from .vmcoreinfo import VmcoreInfo
 from .vmcoreinfo_types import VmcoreinfoSymbols
 
-__all__ = ["PHYSICAL_MODES", "core_path", "open_inferior"]
+__all__ = [
+    "PHYSICAL_MODES",
+    "core_path",
+    "kernel_symbol",
+    "kernel_type",
+    "loaded_vmlinux",
+    "open_inferior",
+]
 
 PHYSICAL_MODES = ("auto", "qemu", "directmap", "core")
 """How physical memory may be read: "qemu" switches the stub's mode, "core" takes the
@@ -84,17 +93,49 @@ def _connection_type(inferior: Any) -> str:
     return str(connection.type)
 
 
+def kernel_type(name: str) -> Any:
+    """A ``gdb.Type`` as the loaded vmlinux has it; None where there is none."""
+    path = loaded_vmlinux()
+    return None if path is None else Names(path).type(name)
+
+
+def kernel_symbol(name: str) -> Any:
+    """A ``gdb.Symbol`` as the loaded vmlinux has it; None where there is none."""
+    path = loaded_vmlinux()
+    return None if path is None else Names(path).symbol(name)
+
+
+def loaded_vmlinux() -> str | None:
+    """The file from which gdb has the kernel's symbols."""
+    found = _loaded_symbols()
+    return None if found is None else found.path
+
+
 def _find_vmlinux(files: Sequence[str]) -> ElfSymbols | None:
     """The kernel's symbols: of a file that was given, else of one that gdb has."""
     for path in files:
         if _is_executable(path):
             return ElfSymbols(path)
+    found = _loaded_symbols()
+    # Those who open a target move its symbols to where the kernel runs.
+    return None if found is None else copy(found)
+
+
+def _loaded_symbols() -> ElfSymbols | None:
     for path in _loaded_files():
         if _is_executable(path):
-            symbols = ElfSymbols(path)
-            if symbols.linked("linux_banner") is not None:
-                return symbols
+            state = os.stat(path)
+            found = _kernel_symbols(path, state.st_mtime_ns, state.st_size)
+            if found is not None:
+                return found
     return None
+
+
+@lru_cache(maxsize=4)
+def _kernel_symbols(path: str, mtime_ns: int, size: int) -> ElfSymbols | None:
+    """The symbols of a file, None if they are not a kernel's. Raises `TargetError`."""
+    symbols = ElfSymbols(path)
+    return None if symbols.linked("linux_banner") is None else symbols
 
 
 def _loaded_files() -> Iterator[str]:
@@ -135,8 +176,9 @@ def _with_types(
         if found is not None:
             return ComposedTarget(memory, found, chain)
     if types in ("auto", "dwarf"):
-        if has_kernel_types():
-            return ComposedTarget(memory, GdbTypes(symbols), chain)
+        names = Names(symbols.path)
+        if names.type("struct page") is not None:
+            return ComposedTarget(memory, GdbTypes(symbols, names), chain)
         refusal = f"gdb has no DWARF of {symbols.path}"
         if types == "dwarf":
             raise TargetError(f"{refusal}: symbol-file VMLINUX with debug info")

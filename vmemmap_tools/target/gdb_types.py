@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Types from the DWARF that gdb has loaded.
 
-Everything is asked through ``gdb.lookup_*``: an expression with ``sizeof`` makes gdb 13
-read every compilation unit of a vmlinux.
+Everything is looked up by name in the vmlinux itself. An expression with ``sizeof``
+makes gdb 13 read every compilation unit of a vmlinux; ``gdb.lookup_type`` and its kin
+may find what a module, or the function that the CPU is in, calls by the same name.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +19,7 @@ import gdb
 from .base import Evidence, Function, Member, Struct, VariableType
 from .elf_symbols import ElfSymbols
 
-__all__ = ["GdbTypes", "has_kernel_types"]
+__all__ = ["GdbTypes", "Names"]
 
 MAX_NESTING = 6
 """Struct members nested deeper are not flattened; none that we read is."""
@@ -46,19 +48,56 @@ Type = Any
 """A ``gdb.Type``; gdb has no type hints for itself."""
 
 
-def has_kernel_types() -> bool:
-    """Whether gdb has debug info that describes a kernel."""
-    return _find("struct page") is not None
+class Names:
+    """What the debug info of one file has by name.
+
+    If gdb has not loaded the file under this path, any file's debug info counts.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+        self._files = self._loaded()
+
+    def symbol(self, name: str, domain: int = gdb.SYMBOL_VAR_DOMAIN) -> Any:
+        """A symbol of any unit, without a frame; None when there is none."""
+        if not all(objfile.is_valid() for objfile in self._files):
+            self._files = self._loaded()  # the symbols were moved since
+        for owner in self._files or [gdb]:
+            found = owner.lookup_global_symbol(name, domain)
+            found = found or owner.lookup_static_symbol(name, domain)
+            if found is not None:
+                return found
+        return None
+
+    def type(self, name: str) -> Type | None:
+        """A type as C spells it: a tag behind its word, or a typedef."""
+        tag, _, bare = name.rpartition(" ")
+        domain = gdb.SYMBOL_STRUCT_DOMAIN if tag else gdb.SYMBOL_VAR_DOMAIN
+        found = self.symbol(bare, domain)
+        is_type = found is not None and found.addr_class == gdb.SYMBOL_LOC_TYPEDEF
+        return found.type.strip_typedefs() if is_type else None
+
+    def _loaded(self) -> list[Any]:
+        return [
+            objfile
+            for objfile in gdb.objfiles()
+            if objfile.is_valid() and _is_same(objfile.filename, self._path)
+        ]
+
+
+def _is_same(loaded: str | None, path: str) -> bool:
+    return loaded is not None and os.path.realpath(loaded) == os.path.realpath(path)
 
 
 class GdbTypes:
     """The types that gdb has for the kernel that ``symbols`` belong to."""
 
-    def __init__(self, symbols: ElfSymbols):
+    def __init__(self, symbols: ElfSymbols, names: Names):
         self._symbols = symbols
+        self._names = names
         # Faster in gdb 13: this variable's unit has the types that views ask for,
         # while a search by name alone reads many others first.
-        _symbol("mem_section")
+        self._names.symbol("mem_section")
 
     def struct(self, name: str) -> Struct | None:
         # A tag that is a typedef's name makes gdb 13 read everything that uses it.
@@ -67,7 +106,7 @@ class GdbTypes:
             if name.endswith("_t")
             else (f"struct {name}", name)
         )
-        found = (_find(spelling) for spelling in spellings)
+        found = (self._names.type(spelling) for spelling in spellings)
         type_ = next((type_ for type_ in found if type_ is not None), None)
         if type_ is None or type_.code not in _AGGREGATES or not _is_complete(type_):
             return None
@@ -75,7 +114,7 @@ class GdbTypes:
 
     def variable(self, name: str) -> VariableType | None:
         """A variable's type; of namesakes the address too, to be that of this type."""
-        symbol = _symbol(name)
+        symbol = self._names.symbol(name)
         if symbol is None or symbol.type is None or not _is_variable(symbol):
             return None
         member, address = _member(symbol.type, 0), None
@@ -91,20 +130,20 @@ class GdbTypes:
         return VariableType(member, address)
 
     def function(self, name: str) -> Function | None:
-        symbol = _symbol(name)
+        symbol = self._names.symbol(name)
         if symbol is None or not symbol.is_function:
             return None
         fields = symbol.type.strip_typedefs().fields()
         return Function(name, tuple(_spell(field.type) for field in fields))
 
     def enumerator(self, name: str) -> int | None:
-        symbol = _symbol(name)
+        symbol = self._names.symbol(name)
         if symbol is None or symbol.addr_class != gdb.SYMBOL_LOC_CONST:
             return None
         return int(symbol.value())
 
     def enumerators(self, enum: str) -> Mapping[str, int]:
-        type_ = _find(f"enum {enum}")
+        type_ = self._names.type(f"enum {enum}")
         if type_ is None:
             return {}
         return {field.name: int(field.enumval) for field in type_.fields()}
@@ -119,18 +158,6 @@ class GdbTypes:
         if actual is None:
             return self._symbols.offset
         return actual - int(gdb.parse_and_eval("&_stext"))
-
-
-def _find(name: str) -> Type | None:
-    try:
-        return gdb.lookup_type(name).strip_typedefs()
-    except gdb.error:
-        return None
-
-
-def _symbol(name: str) -> Any:
-    """A symbol of any file, without a frame; None when there is none."""
-    return gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
 
 
 def _is_variable(symbol: Any) -> bool:
