@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ..kernel.compound import classify
+from ..kernel.compound import Classifier, CompoundBacking
 from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
 
@@ -55,6 +55,7 @@ class Runs:
     def __init__(self, kernel: Kernel):
         self._kernel = kernel
         self._vmemmap = kernel.vmemmap
+        self._classify = Classifier(kernel.vmemmap, kernel.tail_frames)
         folios = kernel.hugetlb.folios()
         self._folios = {
             kernel.pages.vmemmap_page(f.pfn): Owner("hugetlb", f.pfn, f.order)
@@ -175,7 +176,15 @@ class Runs:
         self, owner: Owner, head: int, pages: int, first: int, stop: int
     ) -> Iterator[Run]:
         kernel = self._kernel
-        whole = classify(self._vmemmap, head, pages, kernel.tail_frames)
+        whole = self._classify(head, pages)
+        is_whole = (first, stop) == (head, head + pages)
+        if (
+            is_whole
+            and whole.layout == "zone-shared"
+            and whole.tail_readonly is not None
+        ):
+            yield from self._head_and_tails(owner, head, whole)
+            return
         backing = self._vmemmap.backing(first, stop - first)
         if backing.is_huge:
             yield Run(
@@ -204,6 +213,23 @@ class Runs:
             for f in backing.frames
         ]
         yield from _group(first, labels, backing.frames, backing.readonly, owner)
+
+    def _head_and_tails(
+        self, owner: Owner, head: int, whole: CompoundBacking
+    ) -> Iterator[Run]:
+        """The two runs of a compound whose tails are alike: of nearly all of them."""
+        frame, readonly = whole.head_frame, self._vmemmap.is_readonly(head)
+        label = "shared" if frame in self._vmemmap.frames.shared else "private"
+        yield Run(head, 1, label, 1, frame, readonly, owner)
+        yield Run(
+            head + 1,
+            whole.pages - 1,
+            whole.layout,
+            1,
+            whole.tail_frame,
+            whole.tail_readonly,
+            owner,
+        )
 
 
 def _group(

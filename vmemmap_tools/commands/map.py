@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -58,6 +57,7 @@ LEAF_COLUMNS = (
 
 def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
     start, end = kernel.vmemmap.page_va(run.first), kernel.vmemmap.page_va(run.end)
+    owner = run.owner
     return {
         "start_va": f"{start:#x}",
         "end_va": f"{end:#x}",
@@ -67,7 +67,9 @@ def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "frames": run.frames,
         "first_frame_pfn": run.first_frame,
         "readonly": run.readonly,
-        "owner": asdict(run.owner) if run.owner else None,
+        "owner": {"kind": owner.kind, "pfn": owner.pfn, "order": owner.order}
+        if owner
+        else None,
     }
 
 

@@ -35,7 +35,9 @@ def render_csv(report: Report, stream: TextIO, messages: TextIO) -> None:
     for row in chain(first, rows):
         for line in flat_lines(row):
             writer.writerow([_field(line.get(key)) for key in keys])
-            left_out.update((key, None) for key in line if _is_lost(key, line, known))
+            if not known.issuperset(line):
+                lost = (k for k in line if k not in known and line[k] is not None)
+                left_out.update(dict.fromkeys(lost))
         if report.streamed:
             stream.flush()
     if left_out:
@@ -72,13 +74,9 @@ def _is_parent(key: str, keys: list[str]) -> bool:
     return any(other.startswith(f"{key}.") for other in keys)
 
 
-def _is_lost(key: str, line: dict[str, Any], known: frozenset[str]) -> bool:
-    return key not in known and line[key] is not None
-
-
 def _field(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return escape(str(value))
+    return str(value) if isinstance(value, int) else escape(str(value))

@@ -15,6 +15,10 @@ from .report import Row
 __all__ = ["Spread", "flat_lines", "lookup"]
 
 
+_SCALARS = frozenset({int, str, bool, type(None)})
+"""Nearly all that rows hold; the tests for objects and lists are dear."""
+
+
 class Spread(list[Any]):
     """The values of a path that leads through a list, one per element."""
 
@@ -62,7 +66,9 @@ def _flatten(
 ) -> None:
     for name, value in row.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
+        if type(value) in _SCALARS:
+            plain[key] = value
+        elif isinstance(value, Mapping) and value:
             _flatten(f"{key}.", value, plain, below)
         elif isinstance(value, (list, tuple)) and value:
             for item in value:
