@@ -63,7 +63,8 @@ TOTALS = [
 @click.option(
     "--no-struct-pages",
     is_flag=True,
-    help="Leave struct pages out: sections, map, zones and walk still answer.",
+    help="Leave struct pages out: zones, map --leaves and walk still answer in full, "
+    "sections and dax but for nodes and zones; other answers are unknown.",
 )
 @click.pass_obj
 def command(

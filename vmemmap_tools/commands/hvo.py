@@ -58,7 +58,19 @@ FOLIO_COLUMNS = (
 )
 
 
+OF_FOLIOS = ("found", "optimised", "flagged", "unoptimised", "reason", "reasons")
+"""Fields of a pool's row that come from its folios, and the bytes they save."""
+
+
 def _pool_row(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
+    """A pool on a node. Of folios that cannot be read nothing is counted."""
+    known = _pool(kernel, row)
+    if row.found == row.total or is_whole(kernel, "folios", "zones"):
+        return known
+    return {**known, **dict.fromkeys((*OF_FOLIOS, "saved_bytes", "savable_bytes"))}
+
+
+def _pool(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
     page, order = kernel.geometry.page_size, row.order
     return {
         "order": order,
@@ -161,11 +173,10 @@ def command(
             if (node is None or pool.node == node) and (
                 order is None or pool.order == order
             ):
-                row = _pool_row(kernel, pool)
-                sums["folios"] += row["found"]
-                sums["optimised"] += row["optimised"]
-                sums["saved_bytes"] += row["saved_bytes"]
-                yield row
+                sums["folios"] += pool.found
+                sums["optimised"] += pool.optimised
+                sums["saved_bytes"] += pool.saved_pages * kernel.geometry.page_size
+                yield _pool_row(kernel, pool)
 
     nothing = "no hugetlb folio" if folios else "no hugetlb pool"
     session.emit(

@@ -51,10 +51,11 @@ def command(session: Session, targets: tuple[TargetWord, ...]) -> None:
     if not targets:
         raise click.UsageError("name at least one TARGET, for example pfn:0x1000")
     kernel = session.open_kernel()
+    # Before the answer begins: an unknown symbol is refused in one line.
+    values = [word.number(kernel.target.symbol) for word in targets]
 
     def rows() -> Iterator[dict[str, Any]]:
-        for word in targets:
-            value = word.number(kernel.target.symbol)
+        for word, value in zip(targets, values):
             text = word.symbol or f"{value:#x}"
             name = text if word.kind == "address" else f"{word.kind}:{text}"
             yield explain_page(

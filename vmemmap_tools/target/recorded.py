@@ -112,7 +112,16 @@ class RecordedSymbols(_Answers):
     """The symbols in a capsule."""
 
     def symbol(self, name: str) -> int | None:
-        found: int | None = self._answer("symbols", name)
+        """A symbol that the tool itself asks for. Raises `TargetError` for others."""
+        variable = self._note.answers["variables"].get(name)
+        if variable is not None and variable["address"] is not None:
+            return int(variable["address"])
+        if name not in self._note.answers["symbols"]:
+            raise TargetError(
+                f"this capsule does not say about {name} (symbols): it carries those "
+                "that the verbs need; give an address, or the vmlinux with -s"
+            )
+        found: int | None = self._note.answers["symbols"][name]
         return found
 
     def evidence(self) -> list[Evidence]:
