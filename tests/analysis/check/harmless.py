@@ -47,7 +47,7 @@ CLASSES = {
         "SECTION_IS_EARLY missing from a section with all its subsections: so is a "
         "section that was removed and added again."
     ),
-    "section-padding": "`pad` of mem_section: nothing reads it.",
+    "section-padding": "padding of mem_section: nothing reads it.",
     "flags-middle": (
         "the bits of page flags between the flags and the zone (last_cpupid, "
         "generations): no type tells their widths, and hugetlb pages are on no LRU "

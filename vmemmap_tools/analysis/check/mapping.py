@@ -163,6 +163,35 @@ def _reserved_bits(context: Context) -> Iterator[Violation]:
 def mapped_is_populated(context: Context) -> Iterator[Violation]:
     yield from _extra_leaves(context)
     yield from _remains(context)
+    yield from _empty_tables(context)
+
+
+def _empty_tables(context: Context) -> Iterator[Violation]:
+    """Tables that map nothing: the kernel frees those that it has emptied."""
+    kernel, vmemmap = context.kernel, context.kernel.vmemmap
+    fmt, window = context.geometry.table_format, context.geometry.vmemmap_window
+    entries = list(for_each_upper_entry(kernel.page_table, *window))
+    for upper, below in zip(entries, [*entries[1:], None]):
+        if not upper.entry & fmt.present_mask or fmt.is_leaf(upper.entry, upper.level):
+            continue
+        if upper.level > 2:
+            is_empty = below is None or below.level >= upper.level
+        else:
+            first = vmemmap.page_number(upper.va)
+            is_empty = not any(vmemmap.entries(first, vmemmap.pages_per_slot))
+        if is_empty and not vmemmap.is_absent(vmemmap.page_number(upper.va)):
+            yield Violation(
+                _section_of(context, upper.va),
+                f"empty page table of level {upper.level - 1}",
+                f"the entry of level {upper.level} for {upper.va:#x} leads to a page "
+                "table that maps nothing",
+                "no entry",
+                "an empty table",
+                {
+                    **hexed(va=upper.va, entry=upper.entry),
+                    "frame_pfn": (upper.entry & fmt.address_mask) >> fmt.page_shift,
+                },
+            )
 
 
 def _remains(context: Context) -> Iterator[Violation]:

@@ -76,7 +76,7 @@ def _order_at_run_time(context: Context) -> str | None:
 @rule(
     "S7",
     "a section with an order is device memory of a pgmap with that vmemmap_shift and "
-    "without an altmap, and not early",
+    "without an altmap, and not early; device memory that shares by order has it",
     severity="E",
     holds=ORDER_KERNELS,
     reads=("mem_section", "pgmaps"),
@@ -118,6 +118,37 @@ def order_means_device(context: Context) -> Iterator[Violation]:
                 hexed(section_mem_map=section.word),
                 severity=severity,
             )
+    if context.kernel.sections.order_member == "compound_page_order":
+        yield from _shared_without_order(context)
+
+
+def _shared_without_order(context: Context) -> Iterator[Violation]:
+    """Sections of device memory whose tails are shared, though no order says so."""
+    kernel, per_section = context.kernel, context.geometry.pages_per_section
+    for one in context.compound_ranges:
+        for section in kernel.sections.between(one.first_pfn, one.end):
+            end = section.start_pfn + per_section
+            if section.order or not section.has_mem_map or section.is_early:
+                continue
+            if section.start_pfn < one.first_pfn or one.end < end:
+                continue
+            shift = one.pgmap.vmemmap_shift
+            offset = section.start_pfn - one.first_pfn
+            head = one.first_pfn + (offset >> shift << shift)
+            if head + (1 << shift) > one.end:
+                continue
+            backing = context.backing_of(head, shift)
+            if backing.layout == "zone-shared":
+                yield Violation(
+                    place(section),
+                    "optimised device memory without its order",
+                    f"section {section.nr} shares its vmemmap as compounds of order "
+                    f"{shift} do, but has no order: its removal frees what it does not "
+                    "have",
+                    shift,
+                    section.order,
+                    hexed(section_mem_map=section.word, pgmap_va=one.pgmap.va),
+                )
 
 
 @rule(

@@ -14,7 +14,7 @@ from vmemmap_tools.model.image.devices import write_devices
 from vmemmap_tools.model.image.hugetlb import write_hugetlb
 from vmemmap_tools.model.image.kernel import write_kernel, write_mms
 from vmemmap_tools.model.image.nodes import write_nodes
-from vmemmap_tools.model.image.sections import write_sections
+from vmemmap_tools.model.image.sections import mark_slabs, write_sections
 from vmemmap_tools.model.image.tables import add_vmemmap, map_memory
 from vmemmap_tools.model.pages import StructPages
 
@@ -37,5 +37,6 @@ def make_image(machine: Machine) -> Image:
     map_memory(image)
     add_vmemmap(image, pages)
     write_mms(image)
+    mark_slabs(image, pages.templates)
     image.facts.update(image.late_facts())
     return image

@@ -63,6 +63,10 @@ class Image:
         self.zones: dict[tuple[int, int], Object] = {}
         self.sections: dict[int, Object] = {}
         self.usages: dict[int, Object] = {}
+        self.slabs: list[int] = []
+        """Frames of the heap that stand for kmalloc()ed memory."""
+        self.slab_used = 0
+        """Bytes of the last of them that are taken."""
         self.hstates: list[Object] = []
         self.pgmaps: dict[str, Object] = {}
         self.dax_devices: dict[str, Object] = {}

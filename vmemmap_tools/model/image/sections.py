@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vmemmap_tools.model.core import DEVICE, Section
+from vmemmap_tools.model.frames import Kind, PageRun
 from vmemmap_tools.model.objects import Object
 from vmemmap_tools.model.vmemmap import Array
 
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     from vmemmap_tools.model.image.base import Image
     from vmemmap_tools.model.templates import Templates
 
-__all__ = ["pageblock_width", "section_bit", "section_flags", "write_sections"]
+__all__ = [
+    "mark_slabs",
+    "pageblock_width",
+    "section_bit",
+    "section_flags",
+    "write_sections",
+]
 
 _MACROS = {
     "SECTION_MARKED_PRESENT": 0,
@@ -117,7 +124,11 @@ def _write_usage(image: Image, section: Section) -> Object:
     blocks = image.arch.pages_per_section >> order
     width = pageblock_width(image)
     size = types.sizeof("struct mem_section_usage")
-    usage = image.heap.object("mem_section_usage", size + blocks * width // 8)
+    size += blocks * width // 8
+    if section.early:
+        usage = image.heap.object("mem_section_usage", size)
+    else:
+        usage = _kmalloc(image, "mem_section_usage", size)
     image.usages[section.nr] = usage
     bits = types.sizeof("mem_section_usage.subsection_map") * 8
     words = -(-bits // 64)
@@ -132,6 +143,27 @@ def _write_usage(image: Image, section: Section) -> Object:
     flags = usage.pa + types.offsetof("mem_section_usage.pageblock_flags")
     image.memory.write(flags, value.to_bytes(blocks * width // 8, "little"))
     return usage
+
+
+def _kmalloc(image: Image, tag: str, size: int) -> Object:
+    """A struct in a page of the heap that shall be a slab's."""
+    page = image.arch.page_size
+    if not image.slabs or image.slab_used + size > page:
+        image.slabs.append(image.heap.page())
+        image.slab_used = 0
+    pa = image.slabs[-1] * page + image.slab_used
+    image.slab_used += -(-size // 64) * 64
+    return Object(image.memory, image.types, tag, pa, pa + image.heap.offset)
+
+
+def mark_slabs(image: Image, templates: Templates) -> None:
+    """Let the struct pages of such pages say so; once the vmemmap is there."""
+    for frame in image.slabs:
+        state = image.core.frames.states.get(frame)
+        assert state is not None
+        run = PageRun(Kind.SLAB, state.node, state.zone)
+        words = templates.plain(run)
+        image.memory.write(image.page_pa(frame), words.tobytes())
 
 
 def pageblock_width(image: Image) -> int:
