@@ -20,8 +20,12 @@ from vmemmap_tools.drgn_helpers import (
     walk_page_table,
 )
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 prog = get_default_prog()
 address = int(sys.argv[1], 0)
+if address < prog["vmemmap"].value_():
+    sys.exit(f"the vmemmap begins at {prog['vmemmap'].value_():#x}")
 for step in walk_page_table(address):
     print(f"{step.name:<4} {step.entry:#018x} {step.flags or 'not present'}")
 

@@ -22,6 +22,8 @@ from vmemmap_tools.drgn_helpers import (
 
 SHOWN = 32
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 frame = int(sys.argv[1], 0)
 with vmemmap_reading():
     mappings = vmemmap_frame_mappings(frame)

@@ -24,15 +24,19 @@ def dump(sample: Callable[[str], Sample]) -> Sample:
     return sample("two-node")
 
 
-def script(dump: Sample, name: str, *words: str) -> list[str]:
-    """The lines that a script prints."""
-    found = subprocess.run(
+def run(dump: Sample, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [DRGN, "-q", "-c", dump.core, "-s", dump.vmlinux, CONTRIB / name, *words],
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
+
+
+def script(dump: Sample, name: str, *words: str) -> list[str]:
+    """The lines that a script prints."""
+    found = run(dump, name, *words)
     assert found.returncode == 0, found.stderr
     assert not found.stderr
     return found.stdout.splitlines()
@@ -121,3 +125,20 @@ def test_watching_hvo(dump: Sample) -> None:
     saved = sum(row["saved_pages"] for row in dump.books["hstates"]) * 4
     expected = [str(folios), str(optimised), str(saved), "+0"]
     assert [line[1:] for line in lines[1:]] == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["explain_fault.py"], "contrib/explain_fault.py ADDRESS"),
+        (["explain_fault.py", "0x1000"], "the vmemmap begins at 0xff"),
+        (["frame_users.py"], "contrib/frame_users.py PFN"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_without_a_traceback(
+    dump: Sample, words: list[str], said: str
+) -> None:
+    found = run(dump, *words)
+    assert found.returncode == 1
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr

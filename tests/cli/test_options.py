@@ -70,10 +70,14 @@ def test_ranges_leave_their_end_out(text: str, expected: range) -> None:
     assert number_range(text) == expected
 
 
-@pytest.mark.parametrize("text", ["5-5", "9-3", "4+0"])
-def test_empty_ranges_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="the end is not part of a range"):
+@pytest.mark.parametrize(
+    ("text", "example"),
+    [("5-5", "5-6"), ("9-3", "9-10"), ("4+0", "4+1"), ("0x10-0x8", "0x10-0x11")],
+)
+def test_empty_ranges_are_refused_with_an_example(text: str, example: str) -> None:
+    with pytest.raises(click.BadParameter) as refused:
         number_range(text)
+    assert f"the end is not part of a range, {example} is one" in str(refused.value)
 
 
 def test_an_address_range_takes_a_size() -> None:

@@ -158,3 +158,12 @@ def test_the_list_tells_what_a_fault_implies(
     )
     assert main(["model", "fault", "tail-freed"]) == 0
     assert "may imply P5" in capsys.readouterr().out
+
+
+def test_a_group_of_commands_alone_shows_its_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["model"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Usage: vmemmap model")
+    assert any(line.split()[:1] == ["build"] for line in lines)

@@ -93,11 +93,16 @@ def _range(text: str, length: Callable[[str], int]) -> range:
         start = number(first)
         end = number(last) if dash else start + 1
     if end <= start:
+        whole = f"{first}+1" if plus else f"{first}-{_like(first, start + 1)}"
         raise click.BadParameter(
-            f"{text!r} is empty: the end is not part of a range, {start}-{start + 1} "
-            "is one."
+            f"{text!r} is empty: the end is not part of a range, {whole} is one."
         )
     return range(start, end)
+
+
+def _like(text: str, value: int) -> str:
+    """A number in the base in which another is written."""
+    return f"{value:#x}" if text.lower().startswith("0x") else str(value)
 
 
 def _perhaps_hex(text: str) -> str:

@@ -108,7 +108,8 @@ def open_live(
     """A Target for the running kernel through /proc/kcore. Raises `TargetError`."""
     if not os.path.exists(KCORE):
         raise TargetError(
-            f"{KCORE} does not exist: this kernel has no CONFIG_PROC_KCORE"
+            f"{KCORE} does not exist: this kernel has no CONFIG_PROC_KCORE, or a "
+            "container hides it; run on the host, or name a dump with -c"
         )
     if not os.access(KCORE, os.R_OK):
         raise TargetError(
