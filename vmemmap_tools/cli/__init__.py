@@ -118,9 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = READER_GONE
     except (KeyboardInterrupt, click.Abort):
         status = INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        status = UNREADABLE
     except click.ClickException as error:
         status = _fail(_one_line(error.format_message()) + _help_hint(error))
     except (TargetError, Fault) as error:

@@ -25,13 +25,16 @@ VARIANTS = ("vmcore", "physical", "kcore")
 """How the vmcore's program headers look; see `vmemmap model build --help`."""
 
 
-@click.group("model")
-def command() -> None:
+@click.group("model", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
     """Build synthetic dumps: a simulated machine of any generation.
 
     A dump is a vmlinux and a vmcore that drgn and gdb open like real ones, with books
     beside it in which the model says what it put there.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @command.command()
