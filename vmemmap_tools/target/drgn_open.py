@@ -25,8 +25,8 @@ from ..formats.kdump_header import (
     KdumpError,
     KdumpHeader,
 )
-from ..formats.seal import SealError, read_seal
 from .base import Fault, Target, TargetError, TypeSource
+from .capsules import capsule_of
 from .composed import ComposedTarget
 from .drgn import DrgnMemory, DrgnTarget
 from .drgn_debug_info import load_debug_info, note_text, reason
@@ -231,14 +231,9 @@ def inspect_dump(path: str) -> DumpFile:
 
 def _with_capsule(path: str, dump: DumpFile) -> DumpFile:
     """The dump with what it says of itself, if it is a capsule."""
-    try:
-        with open(path, "rb") as file:
-            body = read_seal(file)
-    except SealError as error:
-        raise TargetError(f"{path} is a damaged capsule: {error}") from None
-    if body is None:
+    capsule = capsule_of(path)
+    if capsule is None:
         return dump
-    capsule = CapsuleNote.unpack(body)
     segments = dump.segments
     if segments is None:
         held = [Segment(1, 7, 0, 0, pa, n, n, n) for pa, n in capsule.ranges]

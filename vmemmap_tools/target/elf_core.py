@@ -40,6 +40,7 @@ from .base import (
     PhysicalRange,
     TargetError,
 )
+from .capsules import capsule_of
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = ["CoreMemory", "kernel_page_table"]
@@ -77,6 +78,7 @@ class CoreMemory:
             raise TargetError(f"{path} is truncated: {error}; copy it again") from None
         except ElfError as error:
             raise TargetError(f"{path} is no ELF core ({error})") from None
+        self.capsule = None if self.live else capsule_of(path)
         self.arch = MACHINES.get(elf.machine, f"ELF machine {elf.machine}")
         self.byteorder: ByteOrder = "little" if elf.byteorder == "little" else "big"
         text = (note or b"").decode("utf-8", "replace")
