@@ -12,7 +12,7 @@ from ..target.base import TYPE_SOURCES, TypeSource
 from ..target.gdb import PHYSICAL_MODES
 from ..target.vmcoreinfo import read_vmcoreinfo
 
-__all__ = ["Settings", "register_parameters", "settings"]
+__all__ = ["Settings", "budget", "register_parameters", "settings"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class _Kind:
     help_text: str
     choices: tuple[str, ...] = ()
 
+    @property
+    def default(self) -> str | int:
+        if self.code == gdb.PARAM_ZUINTEGER:
+            return 0
+        return self.choices[0] if self.choices else ""
+
 
 PARAMETERS = {
     "types": _Kind(
@@ -74,6 +80,12 @@ PARAMETERS = {
         "a file with VMCOREINFO text, for a target without it",
         "Empty for what the target has.",
     ),
+    "budget": _Kind(
+        gdb.PARAM_ZUINTEGER,
+        "how many bytes a command may fetch from a stub",
+        "For slow lines, such as kgdb's. What was fetched is kept until the machine\n"
+        "runs: the same command again comes further. 0 for no limit.",
+    ),
 }
 
 
@@ -94,7 +106,7 @@ def register_parameters() -> None:
         made = type("Setting", (_Setting,), texts)(
             f"vmemmap {name}", gdb.COMMAND_DATA, kind.code, *choices
         )
-        made.value = before[name] or (kind.choices[0] if kind.choices else "")
+        made.value = before[name] or kind.default
 
 
 def _value(name: str) -> Any:
@@ -112,3 +124,8 @@ def settings() -> Settings:
         tuple(gdb.string_to_argv(_value("symbols") or "")),
         _value("vmcoreinfo") or None,
     )
+
+
+def budget() -> int:
+    """How many bytes a command may fetch from a stub, 0 for any number."""
+    return int(_value("budget") or 0)

@@ -21,8 +21,9 @@ from ..render.text import escape
 from ..target.base import Fault, TargetError
 from ..target.gdb import core_path, open_inferior
 from ..target.gdb_events import on_change
+from ..target.gdb_stub import StubMemory
 from .conversions import NoAnswer
-from .parameters import Settings, settings
+from .parameters import Settings, budget, settings
 from .progress import gdb_progress
 
 __all__ = ["Reading", "forget", "kernel", "kernel_for_report", "one_line_errors"]
@@ -56,6 +57,9 @@ class Reading:
             self._kept = kept = _Kept(opened, key)
         elif kept.kernel.target.live:
             kept.kernel = kept.kernel.fresh()
+        memory = getattr(kept.kernel.target, "memory", None)
+        if isinstance(memory, StubMemory):
+            memory.budget, memory.spent = budget(), 0
         return kept.kernel
 
     def kernel_for_report(self) -> Kernel:

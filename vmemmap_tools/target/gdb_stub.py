@@ -110,7 +110,9 @@ class StubMemory:
     """A MemoryProvider over a stub; it is stopped, so that nothing changes meanwhile.
 
     ``direct_map`` is the address of physical address 0, for stubs without a physical
-    mode; ``vmcoreinfo`` is set once the kernel is found.
+    mode; ``vmcoreinfo`` is set once the kernel is found. ``spent`` counts bytes that
+    were fetched, of which ``budget`` are allowed if it is not 0; who owns the memory
+    begins to count anew.
     """
 
     live = False
@@ -123,6 +125,8 @@ class StubMemory:
         self.direct_map: int | None = None
         self.vmcoreinfo = VmcoreInfo("")
         self.found: list[Evidence] = []
+        self.budget = 0
+        self.spent = 0
         self._cache: OrderedDict[tuple[bool, int], bytes] = OrderedDict()
         self._page_table: PageTable | None = None
         self._ram = _ram(stub.monitor("info mtree -f")) if is_physical else []
@@ -216,6 +220,14 @@ class StubMemory:
         return whole[at : at + size]
 
     def _fetch(self, address: int, size: int, physical: bool) -> bytes:
+        # The first is always allowed: each try has to come further than the last.
+        if self.budget and self.spent and self.spent + size > self.budget:
+            raise TargetError(
+                f"the stub would be asked for more than {self.budget} bytes (set "
+                "vmemmap budget): what was read is kept, so that the same again comes "
+                "further"
+            )
+        self.spent += size
         try:
             if not physical:
                 return self._pieces(address, size)
