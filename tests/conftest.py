@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Dumps of the sample machines, each built once for all tests that ask for it."""
+"""Dumps of the sample machines, each built once for all tests that ask for it.
+
+No property test fails because the machine is slow: hypothesis measures no time.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,14 @@ from functools import cache
 from typing import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.samples import Sample, build_sample
+
+settings.register_profile(
+    "timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("timeless")
 
 
 @pytest.fixture(scope="session")
