@@ -35,10 +35,10 @@ OF_VERBS = (
 def comparisons(
     *others: ModuleType, without: Collection[str] = ()
 ) -> dict[str, Callable[..., Any]]:
-    """The tests of *others*, then of the verbs, by name; not those in *without*."""
+    """The tests of the verbs, then of *others*, by name; not those in *without*."""
     return {
         name: test
-        for module in (*others, *OF_VERBS)
+        for module in (*OF_VERBS, *others)
         for name, test in vars(module).items()
         if name.startswith("test_") and name not in without
     }

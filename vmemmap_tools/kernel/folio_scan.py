@@ -8,14 +8,14 @@ speed: one read and one unpacking for each candidate, nothing kept.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import Callable, NamedTuple
 
 from ..target.base import Fault
 from .compound import Classifier, CompoundBacking
 from .layout import LayoutError
-from .memory import Memory
+from .memory import Memory, Missing
 from .pages import PAGES_OF_FOLIO_HEAD, Pages
 from .progress import Progress, silent
 from .sections import Section, Sections
@@ -46,7 +46,8 @@ class Folio(NamedTuple):
 class FolioScan:
     """Looks for hugetlb folios of these orders in all sections.
 
-    Struct pages may be missing: they are counted, and their folios left out.
+    Struct pages may be missing: they are counted in ``missing``, and their folios left
+    out.
     """
 
     memory: Memory
@@ -56,6 +57,7 @@ class FolioScan:
     tail_frames: Collection[int]
     orders: Collection[int]
     progress: Progress = silent
+    missing: Missing = field(default_factory=Missing)
 
     def each(self) -> Iterator[Folio]:
         """Every folio, by pfn."""
@@ -71,7 +73,7 @@ class FolioScan:
     def _folios(self, together: bool) -> Iterator[tuple[Folio, int]]:
         if not self.orders:
             return
-        scan = _Scan(self.memory, self.pages, self.vmemmap)
+        scan = _Scan(self.memory, self.pages, self.vmemmap, self.missing)
         classify = Classifier(self.vmemmap, self.tail_frames)
         step = 1 << min(self.orders)
         covered = 0
@@ -115,10 +117,13 @@ def _are_alike(heads: list[Head], run: Run, step: int) -> bool:
 class _Scan:
     """Reads candidates and tells heads from other struct pages."""
 
-    def __init__(self, memory: Memory, pages: Pages, vmemmap: Vmemmap):
+    def __init__(
+        self, memory: Memory, pages: Pages, vmemmap: Vmemmap, missing: Missing
+    ):
         self._memory = memory
         self._pages = pages
         self._vmemmap = vmemmap
+        self._missing = missing
         self._length = PAGES_OF_FOLIO_HEAD * pages.size
         self._page_shift = pages.geometry.page_shift
         offsets = (
@@ -200,7 +205,7 @@ class _Scan:
             yield run, self._memory.read_physical(first_pa, size)
         except Fault as fault:
             if len(run) == 1:
-                self._memory.missing.record(fault, "heads of huge pages")
+                self._missing.record(fault, "heads of huge pages")
                 return
             for candidate in run:
                 yield from self._read([candidate])

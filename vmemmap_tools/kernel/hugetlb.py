@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from ..target.base import Fault, Target
 from .bare import types_are_known
 from .folio_scan import Folio, FolioScan
-from .memory import Memory, Record
+from .memory import Memory, Missing, Record
 from .pages import Pages
 from .progress import Progress, silent
 from .sections import Sections
@@ -23,6 +24,8 @@ from .vmemmap import Vmemmap
 from .zones import Zones
 
 __all__ = ["Folio", "Hstate", "Hugetlb"]
+
+T = TypeVar("T")
 
 MAX_HSTATES = 32
 HPG_PREFIX = "HPG_"
@@ -70,6 +73,7 @@ class Hugetlb:
         self._tail_frames = tail_frames
         self._progress = progress
         self._folios: list[Folio] | None = None
+        self._is_counted = False
         self.pools_are_known = types_are_known(target)
         """False where no types tell what an hstate or a flag is: then none is here."""
 
@@ -111,7 +115,8 @@ class Hugetlb:
         """Every hugetlb folio, by pfn; found anew, and not kept, unless they were."""
         if self._folios is not None:
             return self._folios
-        return self._scan().each()
+        scan = self._scan()
+        return self._counted_once(scan, scan.each())
 
     def for_each_kind(self) -> Iterable[tuple[Folio, int]]:
         """(folio, count) of folios that follow each other and are alike, by pfn.
@@ -121,7 +126,15 @@ class Hugetlb:
         """
         if self._folios is not None:
             return ((folio, 1) for folio in self._folios)
-        return self._scan().alike()
+        scan = self._scan()
+        return self._counted_once(scan, scan.alike())
+
+    def _counted_once(self, scan: FolioScan, found: Iterator[T]) -> Iterator[T]:
+        """What a scan finds; what it lacks counts when the first of them ends."""
+        yield from found
+        if not self._is_counted:
+            self._is_counted = True
+            self._memory.missing.add(scan.missing)
 
     def _scan(self) -> FolioScan:
         return FolioScan(
@@ -132,6 +145,7 @@ class Hugetlb:
             self._tail_frames,
             self._orders(),
             self._progress,
+            Missing(),
         )
 
     def _orders(self) -> set[int]:

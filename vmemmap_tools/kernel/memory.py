@@ -28,6 +28,10 @@ class Missing:
         """Count a fault; ``concern`` is a plural noun, e.g. "struct pages"."""
         self._counts[fault.kind, concern] += count
 
+    def add(self, other: Missing) -> None:
+        """Count what another account has counted."""
+        self._counts.update(other._counts)
+
     def about(self, *concerns: str) -> dict[str, int]:
         """{kind: count} of what is missing of these concerns; empty if nothing is."""
         found: Counter[str] = Counter()

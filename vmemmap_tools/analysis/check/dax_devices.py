@@ -72,8 +72,8 @@ def _compare(context: Context, device: DaxDevice, pgmap: Pgmap) -> Iterator[Viol
             f"{device.name} and its map mean different memory",
             device,
             pgmap,
-            [list(r) for r in pgmap.ranges[:4]],
-            [list(r) for r in device.ranges[:4]],
+            [f"{a:#x} to {b:#x}" for a, b in pgmap.ranges[:4]],
+            [f"{a:#x} to {b:#x}" for a, b in device.ranges[:4]],
         )
     shift = (device.align >> context.geometry.page_shift).bit_length() - 1
     if pgmap.vmemmap_shift not in (0, shift):

@@ -49,7 +49,9 @@ def find_unusable(context: Context) -> Iterator[FrameState | NoMemory]:
                 found += 1
                 yield NoMemory(pfn, count)
             else:
-                context.unread(fault, "struct pages of vmemmap frames", count)
+                context.unread(
+                    fault, "struct pages of frames behind the vmemmap", count
+                )
         if found >= MAX_UNUSABLE:
             return
 

@@ -57,12 +57,12 @@ def ranges_agree(context: Context) -> Iterator[Violation]:
                 "array entry outside the map's ranges",
                 f"pgmap_array has at pfn {index:#x} a map whose ranges do not "
                 "include it",
-                [list(r) for r in pgmap.ranges[:4]],
-                index,
+                [f"{a:#x} to {b:#x}" for a, b in pgmap.ranges[:4]],
+                f"{index:#x}",
                 hexed(pgmap_va=va),
             )
     except Fault as fault:
-        context.unread(fault, "nodes of pgmap_array")
+        context.unread(fault, "entries of pgmap_array")
     for pgmap in kernel.pgmaps:
         if pgmap.va not in outside:
             yield from _borders(context, array.address, pgmap)
@@ -100,7 +100,7 @@ def _shapes(context: Context) -> Iterator[Violation]:
             f"the range of pfn {one.start:#x}-{one.end:#x} overlaps another range of "
             "device memory",
             "disjoint ranges",
-            [one.start, one.end],
+            f"{one.start:#x} to {one.end:#x}",
             hexed(pgmap_va=one.pgmap.va),
         )
 
@@ -118,7 +118,7 @@ def _borders(context: Context, array_va: int, pgmap: Pgmap) -> Iterator[Violatio
             try:
                 found = xarray.load(context.kernel.memory, array_va, pfn)
             except Fault as fault:
-                context.unread(fault, "nodes of pgmap_array")
+                context.unread(fault, "entries of pgmap_array")
                 continue
             if (found == pgmap.va) == is_inside:
                 continue

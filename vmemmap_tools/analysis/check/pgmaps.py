@@ -230,8 +230,8 @@ def altmap_holds_vmemmap(context: Context) -> Iterator[Violation]:
                 "vmemmap outside its altmap",
                 f"{len(outside)} frames behind the vmemmap of pfn {start:#x}-{end:#x} "
                 f"lie outside its altmap, the first at {outside[0]:#x}",
-                [low, high],
-                outside[:4],
+                f"{low:#x} to {high:#x}",
+                [f"{pfn:#x}" for pfn in outside[:4]],
                 evidence,
                 known_issue=ALTMAP_ERROR_PATH,
             )
@@ -319,7 +319,7 @@ def later_sections_alias(context: Context) -> Iterator[Violation]:
                     f"section {section.nr} continues the device compound at pfn "
                     f"{head:#x}, but has {len(frames - {backing.tail_frame})} frames "
                     "besides the shared one",
-                    [backing.tail_frame],
-                    sorted(frames)[:4],
+                    [f"{backing.tail_frame:#x}"],
+                    [f"{frame:#x}" for frame in sorted(frames)[:4]],
                     _backing_evidence(context, head, pgmap),
                 )

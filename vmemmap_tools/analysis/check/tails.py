@@ -114,7 +114,7 @@ def _wild_pointers(context: Context) -> Iterator[Violation]:
                 if va and not start <= va < end:
                     yield _no_struct_page(context, zone, TailPage(order, va))
         except Fault as fault:
-            context.unread(fault, "arrays of shared tail pages")
+            context.unread(fault, "slots of shared tail pages")
 
 
 def _no_struct_page(context: Context, zone: Zone, tail: TailPage) -> Violation:
