@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools import output
 from vmemmap_tools.cli import main
 
 from .door import LOADER, Small
@@ -143,6 +144,35 @@ def test_files_that_are_named_are_used(
     )
     assert "is no VMCOREINFO" in str(refused.error)
     assert taken.error is None and str(copy) in taken.text
+
+
+def test_files_that_say_nothing_are_refused_and_a_program_does_no_harm(
+    any_gdb: Gdb, small: Small, tmp_path: Path
+) -> None:
+    text, stripped = tmp_path / "text", tmp_path / "stripped"
+    text.write_text("nothing of the kind\n")
+    output("objcopy", "--strip-all", small.vmlinux, stripped)
+    answers = small.ask(
+        any_gdb,
+        f"set vmemmap symbols {tmp_path}/nothing",
+        "vmemmap info",
+        f"set vmemmap symbols {text}",
+        "lx-pfn_to_page 1",
+        "set vmemmap symbols",
+        "symbol-file",
+        f"add-symbol-file {stripped}",
+        "vmemmap info",
+        f"add-symbol-file {small.vmlinux}",
+        "vmemmap page no_such_symbol",
+        "lx-virt_to_phys no_such_symbol",
+    )
+    assert answers[1].error == f"vmemmap: {tmp_path}/nothing: No such file or directory"
+    refused = f"lx-pfn_to_page: {text} is neither a vmlinux nor BTF"
+    assert answers[3].error == refused
+    assert answers[7].error is None and "VMCOREINFO" in answers[7].text
+    unknown = "no symbol 'no_such_symbol' in this kernel"
+    assert str(answers[9].error).startswith(f"vmemmap: {unknown}")
+    assert answers[10].error == f"lx-virt_to_phys: {unknown}"
 
 
 def test_words_are_completed(gdb: Gdb, small: Small) -> None:

@@ -120,6 +120,8 @@ def one_line_errors(name: str, debug: bool = False) -> Iterator[None]:
 
 
 def _explain(error: Exception) -> str:
+    if isinstance(error, click.BadParameter) and error.ctx is None:
+        return error.message  # an expression: no option is meant
     if isinstance(error, click.ClickException):
         return error.format_message() + _help_hint(error)
     if isinstance(error, (TargetError, NoAnswer, Fault, gdb.error)):

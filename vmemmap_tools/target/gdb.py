@@ -42,6 +42,7 @@ __all__ = [
 PHYSICAL_MODES = ("auto", "qemu", "directmap", "core")
 """How physical memory may be read: "qemu" switches the stub's mode, "core" takes the
 addresses of a core's headers, "directmap" needs the kernel's own map of memory."""
+ELF_MAGIC, BTF_MAGICS = b"\x7fELF", (b"\x9f\xeb", b"\xeb\x9f")
 
 
 def open_inferior(
@@ -57,6 +58,8 @@ def open_inferior(
     """
     if physical not in PHYSICAL_MODES:
         raise TargetError(f"no physical mode {physical!r}: {', '.join(PHYSICAL_MODES)}")
+    for path in files:
+        _require_described(path)
     inferior = gdb.selected_inferior()
     kind = _connection_type(inferior)
     symbols = _find_vmlinux(files)
@@ -133,9 +136,23 @@ def _loaded_symbols() -> ElfSymbols | None:
 
 @lru_cache(maxsize=4)
 def _kernel_symbols(path: str, mtime_ns: int, size: int) -> ElfSymbols | None:
-    """The symbols of a file, None if they are not a kernel's. Raises `TargetError`."""
-    symbols = ElfSymbols(path)
+    """The symbols of a file, None if they are not a kernel's."""
+    try:
+        symbols = ElfSymbols(path)
+    except TargetError:  # a program without symbols, whatever it does in this session
+        return None
     return None if symbols.linked("linux_banner") is None else symbols
+
+
+def _require_described(path: str) -> None:
+    """Refuse a file that can say nothing of a kernel. Raises `TargetError`."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror}") from None
+    if start != ELF_MAGIC and start[:2] not in BTF_MAGICS:
+        raise TargetError(f"{path} is neither a vmlinux nor BTF")
 
 
 def _loaded_files() -> Iterator[str]:
