@@ -281,6 +281,8 @@ def find_section_flags(target: Target) -> SectionFlags:
     has_mem_map = bit("SECTION_HAS_MEM_MAP_BIT")
     last = bit("SECTION_MAP_LAST_BIT")
     if has_mem_map is not None and last is not None:
+        if last > SUBSECTION_SHIFT:
+            raise LayoutError(f"mem_section cannot have {last} flag bits")
         return SectionFlags(
             bit("SECTION_MARKED_PRESENT_BIT"),
             has_mem_map,

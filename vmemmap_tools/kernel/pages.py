@@ -85,7 +85,7 @@ class Pages:
         self._mapcount_at = page.offset("_mapcount")
         self.private_offset = page.offset("private")
         head = target.enumerator("PG_head")
-        if head is None:
+        if head is None or not head < 64:
             raise LayoutError("the debug info has no enumerator PG_head")
         self.head_bit = 1 << head
         self.compound = find_compound_layout(target, geometry)

@@ -12,13 +12,20 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from .base import Evidence, Function, Member, Struct, TargetError, VariableType
 
 __all__ = ["CapsuleNote", "RecordedSymbols", "RecordedTypes"]
 
+T = TypeVar("T")
+
 FORMAT = 1
+MAX_TEXT = 1 << 12
+MAX_SIZE = 1 << 32
+MEMBER_KINDS = frozenset(
+    ("int", "pointer", "array", "struct", "union", "enum", "float", "void")
+)
 MAX_NOTE = 64 << 20
 PARTS = ("structs", "variables", "functions", "enumerators", "enums", "symbols")
 
@@ -75,37 +82,106 @@ class _Answers:
             )
         return answers[name]
 
+    @staticmethod
+    def _decode(name: str, decode: Callable[[Any], T], said: Any) -> T:
+        """What is said, if it can be. Raises `TargetError`."""
+        try:
+            return decode(said)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise TargetError(
+                f"a capsule that cannot be: what it says of {name}"
+            ) from None
+
+
+class _Refused(ValueError):
+    """Something that no writer of capsules says."""
+
+
+def _number(value: Any, limit: int, lowest: int = 0) -> int:
+    """An integer from ``lowest`` to before ``limit``. Raises `_Refused`."""
+    if type(value) is not int or not lowest <= value < limit:
+        raise _Refused
+    return value
+
+
+def _optional(value: Any, limit: int, lowest: int = 0) -> int | None:
+    return None if value is None else _number(value, limit, lowest)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or len(value) > MAX_TEXT:
+        raise _Refused
+    return value
+
+
+def _member(fields: Any, size: int = MAX_SIZE) -> Member:
+    """A member that ends within so many bytes. Raises `_Refused`."""
+    offset, own, kind, spelled, length, element, element_size, depth, bit, bits = fields
+    if kind not in MEMBER_KINDS or element not in (None, *MEMBER_KINDS):
+        raise _Refused
+    member = Member(
+        _number(offset, size + 1),
+        _number(own, size + 1),
+        kind,
+        _text(spelled),
+        _optional(length, MAX_SIZE),
+        element,
+        _optional(element_size, MAX_SIZE),
+        _number(depth, 16),
+        _optional(bit, 8 * size),
+        _optional(bits, 65),
+    )
+    if member.offset + member.size > size or (member.length or 0) > MAX_SIZE:
+        raise _Refused
+    return member
+
 
 class RecordedTypes(_Answers):
-    """The types in a capsule."""
+    """The types in a capsule. What cannot be is a `TargetError`."""
 
     def struct(self, name: str) -> Struct | None:
         found = self._answer("structs", name)
-        if found is None:
-            return None
-        members = {key: Member(*fields) for key, fields in found["members"].items()}
-        return Struct(found["name"], found["size"], members)
+        return None if found is None else self._decode(name, _struct, found)
 
     def variable(self, name: str) -> VariableType | None:
         found = self._answer("variables", name)
-        if found is None:
-            return None
-        return VariableType(Member(*found["type"]), found["address"])
+        return None if found is None else self._decode(name, _variable, found)
 
     def function(self, name: str) -> Function | None:
         found = self._answer("functions", name)
-        return None if found is None else Function(name, tuple(found))
+        if found is None:
+            return None
+        return self._decode(name, lambda f: Function(name, tuple(map(_text, f))), found)
 
     def enumerator(self, name: str) -> int | None:
-        found: int | None = self._answer("enumerators", name)
-        return found
+        return self._decode(name, _constant, self._answer("enumerators", name))
 
     def enumerators(self, enum: str) -> Mapping[str, int]:
-        found: Mapping[str, int] = self._answer("enums", enum)
-        return found
+        return self._decode(enum, _constants, self._answer("enums", enum))
 
     def evidence(self) -> list[Evidence]:
         return [Evidence("types", "capsule", self._note.source)]
+
+
+def _struct(found: Any) -> Struct:
+    size = _number(found["size"], MAX_SIZE)
+    members = {
+        _text(k): _member(fields, size) for k, fields in found["members"].items()
+    }
+    return Struct(_text(found["name"]), size, members)
+
+
+def _variable(found: Any) -> VariableType:
+    return VariableType(_member(found["type"]), _optional(found["address"], 1 << 64))
+
+
+def _constant(found: Any) -> int | None:
+    """Numbers of bits, zones and types: none is negative."""
+    return _optional(found, 1 << 32)
+
+
+def _constants(found: Any) -> dict[str, int]:
+    return {_text(k): _number(v, 1 << 64, -1 << 63) for k, v in found.items()}
 
 
 class RecordedSymbols(_Answers):
@@ -114,15 +190,17 @@ class RecordedSymbols(_Answers):
     def symbol(self, name: str) -> int | None:
         """A symbol that the tool itself asks for. Raises `TargetError` for others."""
         variable = self._note.answers["variables"].get(name)
-        if variable is not None and variable["address"] is not None:
-            return int(variable["address"])
+        if variable is not None:
+            address = self._decode(name, _variable, variable).address
+            if address is not None:
+                return address
         if name not in self._note.answers["symbols"]:
             raise TargetError(
                 f"this capsule does not say about {name} (symbols): it carries those "
                 "that the verbs need; give an address, or the vmlinux with -s"
             )
-        found: int | None = self._note.answers["symbols"][name]
-        return found
+        found = self._note.answers["symbols"][name]
+        return self._decode(name, lambda value: _optional(value, 1 << 64), found)
 
     def evidence(self) -> list[Evidence]:
         return [Evidence("symbols", "capsule", self._note.source)]

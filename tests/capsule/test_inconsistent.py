@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Capsules whose description lies under a right checksum: answered or refused.
+
+A checksum finds accidents. Whoever writes a capsule by hand may say anything in it.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.commands.asking import ask
+from tests.target.gdb.cores import small_machine
+from vmemmap_tools.cli import main
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.target.base import TargetError
+from vmemmap_tools.target.composed import ComposedTarget
+from vmemmap_tools.target.drgn_open import open_dump
+from vmemmap_tools.target.recorded import CapsuleNote, RecordedSymbols, RecordedTypes
+
+VERBS = ("summary", "sections", "zones", "hvo", "dax", "map", "info")
+LIES: list[Any] = [None, -1, 0, 1, 7, 1 << 31, 1 << 63, 1 << 70, "", "x", [], {}, 1.5]
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> ComposedTarget:
+    directory = tmp_path_factory.mktemp("lies")
+    small_machine("four-level").write(directory)
+    opening = ["-c", str(directory / "vmcore"), "-s", str(directory / "vmlinux")]
+    assert main([*opening, "capsule", str(directory / "capsule")]) == 0
+    found = open_dump(str(directory / "capsule"))
+    assert isinstance(found, ComposedTarget)
+    return found
+
+
+def lie(data: st.DataObject, value: Any) -> Any:
+    """The value with something else somewhere in it."""
+    if isinstance(value, dict) and value and data.draw(st.integers(0, 9)):
+        key = data.draw(st.sampled_from(sorted(value)))
+        return {**value, key: lie(data, value[key])}
+    if isinstance(value, (list, tuple)) and value and data.draw(st.integers(0, 9)):
+        at = data.draw(st.integers(0, len(value) - 1))
+        return [*value[:at], lie(data, value[at]), *value[at + 1 :]]
+    return data.draw(st.sampled_from(LIES))
+
+
+@settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data())
+def test_a_capsule_that_lies_is_answered_or_refused(
+    target: ComposedTarget, data: st.DataObject
+) -> None:
+    known: CapsuleNote = target.memory.capsule  # type: ignore[attr-defined]
+    note = copy.copy(known)
+    parts = sorted(p for p, found in known.answers.items() if found)
+    part = data.draw(st.sampled_from(parts))
+    name = data.draw(st.sampled_from(sorted(known.answers[part])))
+    said = {**known.answers[part], name: lie(data, known.answers[part][name])}
+    note.answers = {**known.answers, part: said}
+    try:
+        note = CapsuleNote.unpack(note.pack())
+        lying = ComposedTarget(
+            target.memory, RecordedTypes(note), RecordedSymbols(note), target.release
+        )
+        for verb in VERBS:
+            ask(Kernel(lying), verb)
+    except (TargetError, click.ClickException) as refused:
+        assert len(str(refused).splitlines()) == 1
+
+
+def test_the_truth_is_answered(target: ComposedTarget, tmp_path: Path) -> None:
+    assert ask(Kernel(target), "hvo")["totals"]["folios"] == 8
