@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,3 +88,18 @@ def test_runs_are_the_frames_in_order_without_gaps(pfns: set[int]) -> None:
         first + count < after or after % (1 << 15) == 0
         for (first, count), (after, _) in zip(runs, runs[1:])
     )
+
+
+@pytest.mark.parametrize("tables", [1, 512])
+def test_entries_that_lead_anywhere_take_little_memory(tables: int) -> None:
+    # One page of entries below each entry of another: every frame in a chunk alone.
+    counts = FrameCounts()
+    step = (1 << 40) // (tables * 512)
+    tracemalloc.start()
+    for table in range(tables):
+        counts.add_each(range(table * 512 * step, (table + 1) * 512 * step, step))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert counts.distinct == tables * 512
+    assert peak < 400 * counts.distinct
+    assert sum(count for _, count in counts.runs()) == counts.distinct
