@@ -12,7 +12,7 @@ import pytest
 import tabulate
 
 from .door import LOADER, Small
-from .runner import TOP, Gdb
+from .runner import TOP, VERSIONS, Gdb, find_gdb
 
 HAS = "python import vmemmap_tools; print(vmemmap_tools.__file__)"
 
@@ -128,6 +128,19 @@ def test_what_is_too_old_is_said(any_gdb: Gdb, pretence: str, reason: str) -> No
     answer = any_gdb.run(f"python import sys; {pretence}", f"source {LOADER}")[1]
     (line,) = answer.text.splitlines()
     assert reason in line
+
+
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+def test_what_an_older_gdb_lacks_is_done_without(version: str, small: Small) -> None:
+    """Events are taken away before the door is loaded; others need not be there."""
+    lacking = ("free_objfile", "memory_changed", "register_changed")
+    gone = f"python for name in {lacking}: delattr(gdb.events, name)"
+    before = [gone, f"symbol-file {small.vmlinux}", f"core-file {small.core}"]
+    answers = find_gdb(version).run(
+        *before, f"source {LOADER}", "lx-pfn_to_page 4096", "vmemmap kaslr --apply"
+    )
+    assert [answer.error for answer in answers] == [None] * len(answers)
+    assert answers[-2].text == f"pfn_to_page(0x1000) = {small.page_va(4096):#x}\n"
 
 
 def test_sourcing_it_again_changes_nothing(gdb: Gdb, small: Small) -> None:
