@@ -23,7 +23,15 @@ from typing import IO
 from .cache import RealError, cache_root, locked, require_tool, say
 from .packages import AptWorld
 
-__all__ = ["FLAVOUR", "MODULES", "Kernel", "cached_kernels", "fetch", "newest_suite"]
+__all__ = [
+    "FLAVOUR",
+    "MODULES",
+    "Kernel",
+    "cached_kernels",
+    "fetch",
+    "newest_suite",
+    "section",
+]
 
 FLAVOUR = "cloud-amd64"
 
@@ -191,7 +199,7 @@ def _fill(kernel: Kernel, world: AptWorld) -> None:
     for path in (kernel.vmlinuz, kernel.vmlinux, kernel.modules / "nd_pmem.ko"):
         if not path.exists():
             raise RealError(f"the packages of {kernel.abi} hold no {path.name}")
-    kernel.btf.write_bytes(_section(kernel.vmlinux, b".BTF"))
+    kernel.btf.write_bytes(section(kernel.vmlinux, b".BTF"))
     note = json.dumps(asdict(kernel), indent=2)
     (kernel.directory / "kernel.json").write_text(note + "\n")
 
@@ -260,7 +268,7 @@ def _store(source: IO[bytes], path: Path) -> None:
             out.write(block)
 
 
-def _section(path: Path, wanted: bytes) -> bytes:
+def section(path: Path, wanted: bytes) -> bytes:
     """Return the contents of section *wanted* of the 64-bit ELF file *path*."""
     with open(path, "rb") as file:
         header = file.read(64)
