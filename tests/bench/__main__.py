@@ -10,7 +10,7 @@ import argparse
 
 from tabulate import tabulate
 
-from tests.bench import scale, table_pass, whole
+from tests.bench import btf_index, scale, table_pass, whole
 from tests.real.runs import cached_runs
 
 
@@ -31,6 +31,8 @@ def main() -> None:
     args = parser.parse_args()
     print("The pass over the page tables, 1 TiB of base-page vmemmap\n")
     print(tabulate(table_pass.measure_all(), headers="keys", floatfmt=".3f"))
+    print("\nBTF as large as a kernel's, in processor seconds\n")
+    print(tabulate([btf_index.measure()], headers="keys", floatfmt=".3f"))
     print("\nVerbs by the size of the machine, 90 % of it in optimised 2M pages\n")
     points = list(scale.measure_points(args.scale))
     print(tabulate(points, headers="keys", floatfmt=".2f"))
