@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Command line of the harness: ``python -m tests.real fetch|boot|list``."""
+"""Command line of the harness: ``python -m tests.real fetch|boot|capture|...``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .cache import RealError, cache_root, say
+from .captures import capsule_sizes, capture_run, is_committed
 from .kernels import FLAVOUR, Kernel, cached_kernels, fetch, newest_suite
 from .runs import RARE, VARIANTS, boot, cached_runs
 
@@ -23,6 +24,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list", help="show what the cache holds")
+    again = verbs.add_parser(
+        "capture",
+        help="make the committed capsules in vmcores/real again from cached runs",
+    )
+    again.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RELEASE/VARIANT",
+        help="cached runs (default: those of which there is a capsule)",
+    )
+    verbs.add_parser("sizes", help="make capsules of cached runs, print their sizes")
     for verb, meaning in (
         ("fetch", "download kernels with debug symbols"),
         ("boot", "boot kernels under QEMU and dump them"),
@@ -74,6 +86,28 @@ def _boot(kernel: Kernel, options: argparse.Namespace) -> int:
     return failures
 
 
+def _capture(names: Sequence[str]) -> int:
+    runs = {f"{run.release}/{run.variant}": run for run in cached_runs()}
+    unknown = [name for name in names if name not in runs]
+    if unknown:
+        say(f"not in the cache: {', '.join(unknown)}; boot them first")
+        return 1
+    for name, run in runs.items():
+        if name in names or (not names and is_committed(run)):
+            path = capture_run(run)
+            print(f"{path} {path.stat().st_size}")
+    return 0
+
+
+def _sizes() -> int:
+    print("| guest | ELF | kdump | ELF after `xz` |")
+    print("|---|---|---|---|")
+    for run in cached_runs():
+        sizes = capsule_sizes(run)
+        print(f"| {run.release} {run.variant} | {' | '.join(map(str, sizes))} |")
+    return 0
+
+
 def _list() -> None:
     print(f"cache: {cache_root()}")
     for kernel in cached_kernels():
@@ -88,6 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb == "list":
         _list()
         return 0
+    if options.verb == "sizes":
+        return _sizes()
+    if options.verb == "capture":
+        return _capture(options.runs)
     failures = 0
     for suite in options.suite:
         try:

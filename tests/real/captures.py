@@ -7,18 +7,31 @@ memory at which that walk was anchored as two more parts.
 
 from __future__ import annotations
 
+import io
 import lzma
+import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from vmemmap_tools.cli import main
+
+from .cache import RealError
 from .runs import Run
 from .tlb import TlbLeaf, parse_tlb
 from .truth import Truth, parse_truth
 from .walk import KERNEL_HALF, PhysicalMemory, QemuWalk
 
-__all__ = ["CAPTURES", "Capture", "write_record"]
+__all__ = [
+    "CAPTURES",
+    "Capture",
+    "capsule_sizes",
+    "capture_run",
+    "is_committed",
+    "write_record",
+]
 
 CAPTURES = Path(__file__).parents[2] / "vmcores" / "real"
 
@@ -71,6 +84,48 @@ class Capture:
     def _words(self) -> dict[int, int]:
         lines = self._truth.parts["words"].splitlines()
         return {int(pa, 16): int(word, 16) for pa, word in map(str.split, lines)}
+
+
+def is_committed(run: Run) -> bool:
+    """Whether there is a capsule of such a run already."""
+    return (CAPTURES / f"{run.release}_{run.variant}.core.xz").exists()
+
+
+def capture_run(run: Run, directory: Path = CAPTURES) -> Path:
+    """Write the packed capsule of *run*, and the record that judges it.
+
+    :raises RealError: if the capsule cannot be made
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = _pack(_capsule(run, Path(scratch) / "core"))
+    write_record(run, directory)
+    path = directory / f"{run.release}_{run.variant}.core.xz"
+    path.write_bytes(packed)
+    return path
+
+
+def capsule_sizes(run: Run) -> tuple[int, int, int]:
+    """Return the bytes of a capsule of *run*: ELF, kdump, ELF after ``xz``.
+
+    :raises RealError: if the capsule cannot be made
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        elf = _capsule(run, Path(scratch) / "elf")
+        kdump = _capsule(run, Path(scratch) / "kdump", "--kdump")
+        return elf.stat().st_size, kdump.stat().st_size, len(_pack(elf))
+
+
+def _capsule(run: Run, path: Path, *options: str) -> Path:
+    opening = ["-c", str(run.elf), "-s", str(run.vmlinux)]
+    with redirect_stdout(io.StringIO()):
+        status = main([*opening, "capsule", str(path), *options])
+    if status:
+        raise RealError(f"{run.directory}: no capsule")
+    return path
+
+
+def _pack(path: Path) -> bytes:
+    return lzma.compress(path.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
 
 
 def write_record(run: Run, directory: Path = CAPTURES) -> Path:

@@ -18,8 +18,9 @@ from ..kernel.kernel import Kernel
 from ..kernel.layout import LayoutError
 from ..target.base import Fault, Target
 from ..target.recorded import CapsuleNote
+from ..target.words import WORD
 from .kinds import KINDS
-from .recorder import STRUCT_PAGES, RecordedKernel, Recorder
+from .recorder import RecordedKernel, Recorder
 from .store import PAGE_SHIFT, Store
 
 __all__ = ["Capsule", "capture"]
@@ -43,23 +44,28 @@ class Capsule:
 
     def pages(self) -> Iterable[dict[str, Any]]:
         """The audit: each frame, how much of it goes in, and what for."""
-        for pfn in self.store.frames():
-            kinds = sorted(self.store.kinds[pfn])
+        words = self.store.words.frames()
+        for pfn in sorted({*self.store.frames(), *words}):
+            kinds = sorted(self.store.kinds(pfn))
             pieces = self.store.pieces(pfn)
+            count = words.get(pfn, 0)
             yield {
                 "pfn": pfn,
-                "bytes": sum(len(data) for _, data in pieces),
+                "bytes": sum(len(data) for _, data in pieces) + WORD * count,
                 "ranges": [[start, start + len(data)] for start, data in pieces],
+                "words": count,
                 "kinds": kinds,
                 "reason": "; ".join(KINDS[kind] for kind in kinds),
             }
 
     def totals(self) -> dict[str, Any]:
         """Sums, and what did not go in."""
-        kinds = Counter(k for kinds in self.store.kinds.values() for k in kinds)
+        frames = {*self.store.frames(), *self.store.words.frames()}
+        kinds = Counter(k for pfn in frames for k in self.store.kinds(pfn))
         return {
-            "pages": len(self.store.kinds),
+            "pages": len(frames),
             "bytes": self.store.size,
+            "words": len(self.store.words),
             "pages_by_kind": dict(sorted(kinds.items())),
             "withheld": [
                 {"pfn": pfn, "reason": reason} for pfn, reason in self.withheld.items()
@@ -84,18 +90,16 @@ def capture(
     store = recorder.store
     withheld = dict(_foreign(kernel, store))
     changed = _changes(recorder) if target.live else Counter()
-    for pfn in withheld:
-        store.drop(pfn)
+    store.drop(withheld.keys())
     if not with_struct_pages:
-        for pfn in store.frames():
-            if STRUCT_PAGES in store.kinds[pfn]:
-                store.drop(pfn)
+        store.drop_struct_pages()
     slide = _slide(kernel, recorder)
     views = {
         va: pa
         for va, pa in recorder.reads.items()
-        if va - pa != slide and pa >> PAGE_SHIFT in store.kinds
+        if va - pa != slide and store.pieces(pa >> PAGE_SHIFT)
     }
+    recorder.note.words = store.words
     recorder.note.source = f"answers recorded from {target.release}"
     capsule = Capsule(store, recorder.note, target, slide, views, withheld, changed)
     recorder.note.account = {**capsule.totals(), "struct_pages": with_struct_pages}
@@ -127,8 +131,8 @@ def _foreign(kernel: RecordedKernel, store: Store) -> Iterable[tuple[int, str]]:
     """(frame, why it is left out)."""
     plain = Kernel(kernel.recorder.inner)
     mapping = _offset(plain, "mapping")
-    for pfn in store.frames():
-        unknown = store.kinds[pfn] - set(KINDS)
+    for pfn in sorted({*store.frames(), *store.words.frames()}):
+        unknown = store.kinds(pfn) - set(KINDS)
         if unknown:
             yield pfn, f"read as {', '.join(sorted(unknown))}, which no capsule holds"
             continue
@@ -177,5 +181,5 @@ def _changes(recorder: Recorder) -> Counter[str]:
             except Fault:
                 now = b""
             if now != data:
-                found.update(sorted(recorder.store.kinds[pfn])[:1])
+                found.update(sorted(recorder.store.kinds(pfn))[:1])
     return found

@@ -13,12 +13,13 @@ from dataclasses import astuple
 from functools import cached_property
 from typing import Any
 
-from ..arch.pagetable import HugeLeaf, LeafTable, PageTable
+from ..arch.pagetable import PageTable
 from ..kernel.counters import MemmapCounters, read_memmap_counters
 from ..kernel.kernel import Kernel
 from ..kernel.memory import Memory, Record
 from ..kernel.pgmap import Pgmaps
 from ..kernel.sections import Sections
+from ..kernel.strided import strided_u64
 from ..kernel.zones import Zones
 from ..target.base import (
     Evidence,
@@ -30,16 +31,12 @@ from ..target.base import (
     Variable,
 )
 from ..target.recorded import CapsuleNote
-from .store import Store
+from .store import PAGE, STRUCT_PAGES, Store
 
 __all__ = ["RecordedKernel", "Recorder"]
 
-PAGE = 4096
 TABLES = "page tables"
-STRUCT_PAGES = "struct pages"
 VARIABLE = "variables"
-HUGE_LEVEL = 2
-"""Of the only huge leaves that a vmemmap has."""
 
 
 class Recorder:
@@ -56,7 +53,6 @@ class Recorder:
         self.reads: dict[int, int] = {}
         """Virtual address -> physical address of ranges read at virtual addresses."""
         self.page_table: PageTable | None = None
-        self.frames_of_vmemmap: set[int] = set()
         self._early: list[tuple[int, int, bytes]] = []
 
     # Memory
@@ -70,13 +66,44 @@ class Recorder:
         return self._keep(address, size, self.inner.read(address, size))
 
     def read_physical(self, address: int, size: int) -> bytes:
+        """What is not read through a `Memory` are page tables."""
+        return self._read_physical(address, size, TABLES)
+
+    def read_struct_pages(self, address: int, size: int) -> bytes:
+        return self._read_physical(address, size, STRUCT_PAGES)
+
+    def _read_physical(self, address: int, size: int, kind: str) -> bytes:
         known = self.store.get(address, size)
         if known is not None:
             return known
         data = self.inner.read_physical(address, size)
-        is_struct_page = address // PAGE in self.frames_of_vmemmap
-        self.store.put(address, data, STRUCT_PAGES if is_struct_page else TABLES)
+        self.store.put(address, data, kind)
         return data if not self.live else self.store.get(address, size) or data
+
+    def read_pieces(self, pa: int, size: int, step: int, count: int) -> bytes:
+        """As `Memory.read_pieces`; what lies between the pieces is not kept."""
+        span = step * (count - 1) + size
+        data = bytearray(self.inner.read_physical(pa, span))
+        for at in range(0, span, step):
+            self.store.put(pa + at, bytes(data[at : at + size]), STRUCT_PAGES)
+            if self.live:
+                data[at : at + size] = self.store.get(pa + at, size) or b""
+        return bytes(data)
+
+    def read_words(
+        self, pa: int, step: int, count: int, offsets: Sequence[int]
+    ) -> bytes:
+        """As `Memory.read_words`; nothing but these words is kept."""
+        words = self.store.words
+        known = words.structs(pa, step, count, offsets, self.byteorder)
+        if known is not None:
+            return known
+        data = self.inner.read_physical(pa, step * count)
+        for at in offsets:
+            words.put(pa + at, step, strided_u64(data, at, step, self.byteorder))
+        if self.live:
+            return words.structs(pa, step, count, offsets, self.byteorder) or data
+        return data
 
     def use(self, page_table: PageTable) -> None:
         """From now on virtual addresses can be told where they lie."""
@@ -173,6 +200,11 @@ class _Labelled(Memory):
 
     label = "lists"
 
+    def __init__(self, recorder: Recorder, *arguments: Any):
+        super().__init__(recorder, *arguments)
+        self.recorder = recorder
+        self.read_physical = recorder.read_struct_pages
+
     def of(self, label: str) -> _Labelled:
         """The same memory for another view."""
         other = copy.copy(self)
@@ -180,18 +212,24 @@ class _Labelled(Memory):
         return other
 
     def read(self, va: int, size: int) -> bytes:
-        recorder: Recorder = self.target  # type: ignore[assignment]
-        recorder.kind = self.label
+        self.recorder.kind = self.label
         return super().read(va, size)
 
+    def _read_span(self, pa: int, size: int, step: int, count: int) -> bytes:
+        return self.recorder.read_pieces(pa, size, step, count)
+
+    def read_words(
+        self, pa: int, step: int, count: int, offsets: Sequence[int]
+    ) -> bytes:
+        return self.recorder.read_words(pa, step, count, offsets)
+
     def record(self, struct: Struct, va: int) -> Record:
-        recorder: Recorder = self.target  # type: ignore[assignment]
         before, self.label = self.label, struct.name.replace("struct ", "")
         try:
             return super().record(struct, va)
         finally:
             self.label = before
-            recorder.kind = VARIABLE
+            self.recorder.kind = VARIABLE
 
 
 class RecordedKernel(Kernel):
@@ -206,7 +244,6 @@ class RecordedKernel(Kernel):
         )
         self.memory = self.labelled
         self.missing = self.memory.missing
-        recorder.frames_of_vmemmap = _frames(self)
 
     def fresh(self) -> Kernel:
         return RecordedKernel(self.recorder)
@@ -226,20 +263,3 @@ class RecordedKernel(Kernel):
     @cached_property
     def counters(self) -> MemmapCounters:
         return read_memmap_counters(self.target, self.labelled.of(VARIABLE))
-
-
-def _frames(kernel: Kernel) -> set[int]:
-    """The frames that the vmemmap's page tables name."""
-    g, fmt = kernel.geometry, kernel.page_table.format
-    frames: set[int] = set()
-    for item in kernel.page_table.for_each_table(*g.vmemmap_window):
-        if isinstance(item, LeafTable):
-            frames.update(
-                fmt.leaf_pa(entry, 1) >> g.page_shift
-                for entry in item.entries[item.first : item.last]
-                if entry & fmt.present_mask
-            )
-        elif isinstance(item, HugeLeaf) and item.level == HUGE_LEVEL:
-            first = fmt.leaf_pa(item.entry, item.level) >> g.page_shift
-            frames.update(range(first, first + fmt.entries))
-    return frames

@@ -3,21 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-__all__ = ["Store"]
+from ..target.words import WORD, Words
+
+__all__ = ["PAGE", "PAGE_SHIFT", "STRUCT_PAGES", "Store"]
 
 PAGE_SHIFT = 12
 PAGE = 1 << PAGE_SHIFT
+STRUCT_PAGES = "struct pages"
 
 
 class Store:
-    """Byte ranges of frames. What came first stays: a store is one look at memory."""
+    """Byte ranges of frames. What came first stays: a store is one look at memory.
+
+    Beside them there are words of struct pages: as ranges of a file they would take
+    seven times their size.
+    """
 
     def __init__(self) -> None:
         self._pieces: dict[int, list[tuple[int, bytes]]] = {}
-        self.kinds: dict[int, set[str]] = {}
-        """Frame -> kinds of its content."""
+        self._kinds: dict[int, frozenset[str]] = {}
+        self._sets: dict[tuple[frozenset[str], str], frozenset[str]] = {}
+        self.words = Words()
 
     def put(self, pa: int, data: bytes, kind: str) -> None:
         """Keep bytes; those that are there already are not altered."""
@@ -26,8 +34,18 @@ class Store:
             pfn, offset = (pa + at) >> PAGE_SHIFT, (pa + at) % PAGE
             part = data[at : at + PAGE - offset]
             self._put(pfn, offset, part)
-            self.kinds.setdefault(pfn, set()).add(kind)
+            self._add_kind(pfn, kind)
             at += len(part)
+
+    def _add_kind(self, pfn: int, kind: str) -> None:
+        # The sets are few and shared: a terabyte has a million frames in here.
+        before = self._kinds.get(pfn, frozenset())
+        if kind in before:
+            return
+        after = self._sets.get((before, kind))
+        if after is None:
+            after = self._sets[before, kind] = before | {kind}
+        self._kinds[pfn] = after
 
     def _put(self, pfn: int, offset: int, data: bytes) -> None:
         pieces = self._pieces.get(pfn)
@@ -61,18 +79,30 @@ class Store:
             at += length
         return b"".join(parts)
 
-    def drop(self, pfn: int) -> None:
-        """Forget a frame."""
-        self._pieces.pop(pfn, None)
-        self.kinds.pop(pfn, None)
+    def drop(self, frames: Collection[int]) -> None:
+        """Forget frames."""
+        for pfn in frames:
+            self._pieces.pop(pfn, None)
+            self._kinds.pop(pfn, None)
+        if frames:
+            self.words = self.words.without(frames)
+
+    def drop_struct_pages(self) -> None:
+        """Forget the frames that hold them."""
+        self.drop({pfn for pfn in self._kinds if STRUCT_PAGES in self.kinds(pfn)})
+        self.words = Words()
 
     def frames(self) -> list[int]:
-        """The frames, in ascending order."""
+        """The frames of which there are bytes, in ascending order."""
         return sorted(self._pieces)
+
+    def kinds(self, pfn: int) -> frozenset[str]:
+        """What a frame's content was read as."""
+        return self._kinds.get(pfn, frozenset({STRUCT_PAGES}))
 
     def pieces(self, pfn: int) -> list[tuple[int, bytes]]:
         """(offset, bytes) of a frame, in order."""
-        return self._pieces[pfn]
+        return self._pieces.get(pfn, [])
 
     def ranges(self) -> Iterator[tuple[int, bytes]]:
         """(physical address, bytes), neighbours joined, in order."""
@@ -93,4 +123,5 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return sum(len(d) for pieces in self._pieces.values() for _, d in pieces)
+        ranges = sum(len(d) for pieces in self._pieces.values() for _, d in pieces)
+        return ranges + WORD * len(self.words)

@@ -9,7 +9,7 @@ and the capsule's note says which ranges are true. Our targets fault on the othe
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..arch import ARCHITECTURES
@@ -29,7 +29,7 @@ from ..formats.elf_write import (
 from ..formats.kdump import KdumpHeader, write_kdump
 from ..formats.seal import seal, sealed_note
 from .capture import Capsule
-from .store import PAGE, PAGE_SHIFT
+from .store import PAGE, PAGE_SHIFT, Store
 
 __all__ = ["write_elf", "write_kdump_file"]
 
@@ -42,11 +42,8 @@ def write_elf(capsule: Capsule, path: Path) -> None:
     """Write an ELF core that drgn and gdb open. Raises OSError."""
     store = capsule.store
     ranges = [(pa, len(data)) for pa, data in store.ranges()]
-    offsets, at = {}, 0
-    for pa, size in ranges:
-        offsets[pa] = at
-        at += size
-    views = sorted(_views(capsule, ranges))
+    offsets, contents = _places(store)
+    views = sorted(_views(capsule, ranges, offsets))
     count = 1 + len(ranges) + len(views)
     notes = _vmcoreinfo(capsule) + sealed_note(capsule.note.pack())
     extended = count >= PN_XNUM
@@ -76,10 +73,23 @@ def write_elf(capsule: Capsule, path: Path) -> None:
         file.write(notes)
         if extended:
             file.write(struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
-        for _, data in store.ranges():
+        for data in contents:
             file.write(data)
         file.flush()
         seal(file)
+
+
+def _places(store: Store) -> tuple[dict[int, int], Iterable[bytes]]:
+    """{physical address: offset}, and what is stored: equal ranges once."""
+    known: dict[bytes, int] = {}
+    offsets, at = {}, 0
+    for pa, data in store.ranges():
+        place = known.get(data)
+        if place is None:
+            place = known[data] = at
+            at += len(data)
+        offsets[pa] = place
+    return offsets, known
 
 
 def _loads(
@@ -94,15 +104,15 @@ def _loads(
 
 
 def _views(
-    capsule: Capsule, ranges: list[tuple[int, int]]
+    capsule: Capsule, ranges: list[tuple[int, int]], offsets: dict[int, int]
 ) -> Iterator[tuple[int, int, int, int]]:
     """(va, pa, size, offset) of ranges that are read outside of the direct map too."""
     starts: dict[int, list[tuple[int, int, int]]] = {}
-    offset = 0
+    wanted = {pa >> PAGE_SHIFT for pa in capsule.views.values()}
     for pa, size in ranges:
         for pfn in range(pa >> PAGE_SHIFT, (pa + size - 1 >> PAGE_SHIFT) + 1):
-            starts.setdefault(pfn, []).append((pa, size, offset))
-        offset += size
+            if pfn in wanted:
+                starts.setdefault(pfn, []).append((pa, size, offsets[pa]))
     seen = set()
     for va, pa in capsule.views.items():
         slide = va - pa

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import click
 from ..commands import VerbGroup
 from ..commands.session import Session
 from ..render import Column, Report
-from ..target.base import TargetError
+from ..target.base import Fault, TargetError
 
 if TYPE_CHECKING:
     from ..capsule import Capsule
@@ -39,15 +40,21 @@ QUESTIONS = (
 
 MAX_PAGES = 4096
 """Pages about which `page` is asked, at most."""
+DEVICE_PAGES = 2048
+"""Struct pages that are kept of each range of device memory, from its start on."""
+MAX_COMPOUNDS = 8
+"""Compounds of a range of which the first two vmemmap pages are kept."""
 COLUMNS = [
     Column("pfn", "frame", "pfn"),
     Column("bytes", "bytes", "int"),
+    Column("words", "words", "int"),
     Column("kinds", "kinds"),
     Column("reason", "reason"),
 ]
 TOTALS = [
     Column("pages", "Pages carried at least in part", "int"),
     Column("bytes", "Bytes of memory", "int"),
+    Column("words", "of which in single words of struct pages", "int"),
 ]
 
 
@@ -170,12 +177,27 @@ def _interesting(kernel: Kernel) -> Iterator[int]:
         if number * 6 > MAX_PAGES:
             break
         last = (1 << folio.order) - 1
+        # The first vmemmap page whole: in older kernels all the others are its aliases.
+        _keep(kernel, folio.pfn, kernel.geometry.struct_pages_per_page)
         yield from (folio.pfn + i for i in (0, 1, 64, 65, last))
         frames = folio.backing.head_frame, folio.backing.tail_frame
         yield from (frame for frame in frames if frame > 0)
     for pgmap in islice(kernel.pgmaps, MAX_PAGES):
         for first, end in pgmap.ranges:
+            _keep(kernel, first, min(end - first, DEVICE_PAGES))
+            compounds = range(first, end, 1 << min(pgmap.vmemmap_shift, 63))
+            if pgmap.vmemmap_shift:
+                for head in compounds[:MAX_COMPOUNDS]:
+                    _keep(kernel, head, 2 * kernel.geometry.struct_pages_per_page)
             yield from (first, first + 65, end - 1)
     for section in kernel.sections:
         yield section.start_pfn
         yield section.start_pfn + 1
+
+
+def _keep(kernel: Kernel, pfn: int, count: int) -> None:
+    """Read struct pages whole, as far as there are any."""
+    spp = kernel.geometry.struct_pages_per_page
+    for first in range(pfn, pfn + count, spp):
+        with suppress(Fault):
+            kernel.pages.read(first, min(spp, pfn + count - first))

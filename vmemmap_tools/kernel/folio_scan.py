@@ -200,9 +200,12 @@ class _Scan:
 
     def _read(self, run: Run) -> Iterator[tuple[Run, bytes]]:
         first_pa = run[0][2]
+        step = run[1][2] - first_pa if len(run) > 1 else self._length
         try:
-            size = run[-1][2] - first_pa + self._length
-            yield run, self._memory.read_physical(first_pa, size)
+            yield (
+                run,
+                self._memory.read_pieces(first_pa, self._length, step, len(run)),
+            )
         except Fault as fault:
             if len(run) == 1:
                 self._missing.record(fault, "heads of huge pages")
@@ -212,17 +215,21 @@ class _Scan:
 
 
 def _runs_of_frames(candidates: list[Candidate], page_size: int) -> Iterator[Run]:
-    """Candidates whose struct pages lie in the same frame or in the one behind it.
+    """Candidates at even distances, in the same frame or in the one behind it.
 
     Head pages were often allocated in one go. A page read in vain costs a third of a
     read of its own.
     """
     run: Run = []
+    step = 0
     for candidate in candidates:
-        if run and not 0 < candidate[2] - run[-1][2] <= page_size:
+        distance = candidate[2] - run[-1][2] if run else 0
+        is_next = 0 < distance <= page_size and (len(run) == 1 or distance == step)
+        if run and not is_next:
             yield run
             run = []
         run.append(candidate)
+        step = distance
     if run:
         yield run
 

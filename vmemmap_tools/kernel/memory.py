@@ -8,9 +8,11 @@ through our own page walk, because no vmcore covers them; all else is the Target
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from ..arch.pagetable import PageTable
 from ..target.base import ByteOrder, Fault, Struct, Target
+from ..target.words import Words
 
 __all__ = ["Memory", "Missing", "Record", "escape"]
 
@@ -116,6 +118,7 @@ class Memory:
         self._order = target.byteorder
         self.page_size = 1 << page_table.format.page_shift
         self.read_physical = target.read_physical
+        self._recorded = recorded_words(target)
 
     def read(self, va: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. Raises `Fault`."""
@@ -129,6 +132,37 @@ class Memory:
     def unsigned(self, va: int, size: int = 8) -> int:
         """An integer at a kernel virtual address. Raises `Fault`."""
         return int.from_bytes(self.read(va, size), self._order)
+
+    def read_pieces(self, pa: int, size: int, step: int, count: int) -> bytes:
+        """``count`` pieces of ``size`` bytes of physical memory, ``step`` bytes apart.
+
+        In one buffer, each at its distance; what lies between them says nothing. A
+        capsule holds the pieces alone. Raises `Fault`.
+        """
+        try:
+            return self._read_span(pa, size, step, count)
+        except Fault:
+            if count == 1:
+                raise
+        parts = [self.read_physical(pa + i * step, size) for i in range(count)]
+        return b"".join([p[:step].ljust(step, b"\0") for p in parts[:-1]] + parts[-1:])
+
+    def _read_span(self, pa: int, size: int, step: int, count: int) -> bytes:
+        return self.read_physical(pa, step * (count - 1) + size)
+
+    def read_words(
+        self, pa: int, step: int, count: int, offsets: Sequence[int]
+    ) -> bytes:
+        """``count`` structs, ``step`` bytes each, for the sake of some 64-bit words.
+
+        Those at ``offsets``, multiples of 8, are as in memory; the rest says nothing. A
+        capsule holds these words alone. Raises `Fault`.
+        """
+        if self._recorded is not None:
+            known = self._recorded.structs(pa, step, count, offsets, self._order)
+            if known is not None:
+                return known
+        return self.read_physical(pa, step * count)
 
     def record(self, struct: Struct, va: int) -> Record:
         """A whole struct. Raises `Fault`."""
@@ -154,6 +188,14 @@ class Memory:
             parts.append(self.read_physical(translation.pa, length))
             va += length
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def recorded_words(target: Target) -> Words | None:
+    """The words that a capsule holds beside its ranges, None where there is none."""
+    # A Target is its own memory, or is put together with one.
+    memory = getattr(target, "memory", target)
+    words: Words | None = getattr(getattr(memory, "capsule", None), "words", None)
+    return words
 
 
 def escape(data: bytes) -> str:

@@ -8,7 +8,7 @@ read through the direct map would give other heads (masks, fake heads).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,6 +155,43 @@ class Pages:
             va += length
             size -= length
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_words(self, pfn: int, count: int, offsets: Sequence[int]) -> bytes:
+        """``count`` struct pages, of which the 64-bit words at these offsets matter.
+
+        As `Memory.read_words`. Raises `Fault`.
+        """
+        if self.geometry.page_size % self.size or self.size % 8:
+            return self.read(pfn, count)  # some straddle vmemmap pages
+        parts = [
+            self._memory.read_words(pa, self.size, number, offsets)
+            for pa, number in self._adjoining(self.va(pfn), count)
+        ]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _adjoining(self, va: int, count: int) -> Iterator[tuple[int, int]]:
+        """(physical address, struct pages) of runs that lie in frames side by side."""
+        page_size, per_slot = self.geometry.page_size, self._vmemmap.pages_per_slot
+        start = length = 0
+        end = va + count * self.size
+        while va < end:
+            number = self._vmemmap.page_number(va)
+            frame, pages = self._vmemmap.frame(number), 1
+            if frame == HOLE:
+                raise Fault(va, end - va, "unmapped")
+            if self._vmemmap.slot_kind(number) == "huge":
+                pages = per_slot - number % per_slot
+            offset = va % page_size
+            part = min(end - va, pages * page_size - offset)
+            pa = frame * page_size + offset
+            if length and pa != start + length:
+                yield start, length // self.size
+                start = length = 0
+            start = start if length else pa
+            length += part
+            va += part
+        if length:
+            yield start, length // self.size
 
     def page(self, pfn: int) -> Page:
         """One decoded struct page. Raises `Fault`."""

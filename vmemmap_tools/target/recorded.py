@@ -11,22 +11,24 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Callable, TypeVar
 
 from .base import Evidence, Function, Member, Struct, TargetError, VariableType
+from .words import Words
 
 __all__ = ["CapsuleNote", "RecordedSymbols", "RecordedTypes"]
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 MAX_TEXT = 1 << 12
 MAX_SIZE = 1 << 32
 MEMBER_KINDS = frozenset(
     ("int", "pointer", "array", "struct", "union", "enum", "float", "void")
 )
-MAX_NOTE = 64 << 20
+MAX_NOTE = 256 << 20
+END_OF_TEXT = b"\0"
 PARTS = ("structs", "variables", "functions", "enumerators", "enums", "symbols")
 
 
@@ -36,7 +38,7 @@ class CapsuleNote:
 
     ``ranges`` are the (physical address, bytes) that the file truly holds, where its
     format stores whole pages. ``account`` is for people: pages by kind, what was left
-    out and why.
+    out and why. ``words`` of struct pages are held here and nowhere else.
     """
 
     answers: dict[str, dict[str, Any]] = field(
@@ -45,18 +47,27 @@ class CapsuleNote:
     ranges: list[tuple[int, int]] = field(default_factory=list)
     account: dict[str, Any] = field(default_factory=dict)
     source: str = ""
+    words: Words = field(default_factory=Words)
 
     def pack(self) -> bytes:
         """As bytes for the file."""
-        whole = {"format": FORMAT, **asdict(self)}
-        return zlib.compress(json.dumps(whole, separators=(",", ":")).encode(), 9)
+        whole = {
+            "format": FORMAT,
+            "answers": self.answers,
+            "ranges": self.ranges,
+            "account": self.account,
+            "source": self.source,
+        }
+        text = json.dumps(whole, separators=(",", ":")).encode()
+        return zlib.compress(text + END_OF_TEXT + self.words.pack(), 9)
 
     @classmethod
     def unpack(cls, data: bytes) -> CapsuleNote:
         """From the bytes of a file. Raises `TargetError` for what is none."""
         try:
             unpacker = zlib.decompressobj()
-            whole = json.loads(unpacker.decompress(data, MAX_NOTE))
+            text, _, words = unpacker.decompress(data, MAX_NOTE).partition(END_OF_TEXT)
+            whole = json.loads(text)
             if whole["format"] != FORMAT:
                 raise TargetError(
                     f"a capsule of format {whole['format']!r:.20}: this program reads "
@@ -64,8 +75,16 @@ class CapsuleNote:
                 )
             answers = {part: dict(whole["answers"][part]) for part in PARTS}
             ranges = [(int(pa), int(size)) for pa, size in whole["ranges"]]
-            return cls(answers, ranges, dict(whole["account"]), str(whole["source"]))
-        except (zlib.error, ValueError, KeyError, TypeError, RecursionError):
+            account, source = dict(whole["account"]), str(whole["source"])
+            return cls(answers, ranges, account, source, Words.unpack(words))
+        except (
+            zlib.error,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ):
             raise TargetError("a damaged capsule: its description") from None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...kernel.pages import PAGES_OF_FOLIO_HEAD
 from ...kernel.strided import strided_u32, strided_u64
 from ...target.base import Fault
 from .context import Context
@@ -100,8 +101,12 @@ def _to_read(context: Context, first: int, end: int) -> Iterator[tuple[int, int,
 
 def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator[Clone]:
     kernel, g = context.kernel, context.geometry
+    # No more of each page than its first folio's head takes.
+    size = PAGES_OF_FOLIO_HEAD * kernel.pages.size
     try:
-        data = kernel.memory.read_physical(frame << g.page_shift, count << g.page_shift)
+        data = kernel.memory.read_pieces(
+            frame << g.page_shift, size, g.page_size, count
+        )
     except Fault as fault:
         if count == 1:
             context.unread(fault, "vmemmap pages")

@@ -7,9 +7,10 @@ compound word that each of them must hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...kernel.hugetlb import Folio
+from ...kernel.pages import PAGES_OF_FOLIO_HEAD
 from ...kernel.strided import all_equal, strided_u64
 from ...target.base import Fault
 from .context import Context
@@ -103,9 +104,10 @@ def _judge_tails(
     pages = kernel.pages
     word_at = pages.struct.offset(pages.compound_member)
     wanted = context.tail_word(folio.order, pages.va(folio.pfn))
+    needed = folio_words.offsets_of(folio)
     for pfn, count in _parts(context, folio):
         try:
-            data = _read(context, pfn, count)
+            data = _read(context, folio, pfn, count, (word_at, *needed))
         except Fault as fault:
             context.unread(fault, "struct pages of hugetlb folios", count)
             continue
@@ -167,23 +169,19 @@ def _parts(context: Context, folio: Folio) -> Iterator[tuple[int, int]]:
                 yield folio.pfn + i * spp, spp
 
 
-def _read(context: Context, pfn: int, count: int) -> bytes:
-    """Struct pages, in one read where their frames adjoin. Raises `Fault`."""
-    kernel, g = context.kernel, context.geometry
-    va = kernel.pages.va(pfn)
-    first = kernel.vmemmap.page_number(va)
-    size = count * kernel.pages.size
-    number = -(-size // g.page_size)
-    frame = kernel.vmemmap.frame(first)
-    if va % g.page_size == 0 and frame >= 0:
-        is_one_leaf = number == 1 or (
-            kernel.vmemmap.slot_kind(first) == "huge"
-            and first % kernel.vmemmap.pages_per_slot + number
-            <= kernel.vmemmap.pages_per_slot
-        )
-        if is_one_leaf:
-            return kernel.memory.read_physical(frame << g.page_shift, size)
-    return kernel.pages.read(pfn, count)
+def _read(
+    context: Context, folio: Folio, pfn: int, count: int, words: Sequence[int]
+) -> bytes:
+    """Struct pages of a folio: the first ones, and these words of all. Raises `Fault`.
+
+    What the other words hold says nothing.
+    """
+    pages = context.kernel.pages
+    data = pages.read_words(pfn, count, words)
+    if pfn != folio.pfn:
+        return data
+    heads = pages.read(pfn, min(count, PAGES_OF_FOLIO_HEAD))
+    return heads + data[len(heads) :]
 
 
 @rule(

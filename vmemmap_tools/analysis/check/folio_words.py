@@ -58,8 +58,16 @@ class FolioWords:
         self._free = _free_members(context)
         self._counts = _count_members(context)
 
+    def offsets_of(self, folio: Folio) -> list[int]:
+        """Of which words of its tails `judge` asks."""
+        checks = self._checks_of(folio)
+        return sorted({word.offset for _, words in checks for word in words})
+
     def judge(self, folio: Folio, index: int, data: bytes) -> Iterator[Violation]:
-        """Struct pages of a folio, from its ``index``-th on."""
+        """Struct pages of a folio, from its ``index``-th on.
+
+        Those of the head are whole; of the others the words at `offsets_of` will do.
+        """
         if index == 0:
             yield from self._judge_head(folio, data)
         size = self._size

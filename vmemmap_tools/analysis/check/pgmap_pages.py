@@ -89,16 +89,24 @@ def _parts(
 def _judge_pages(
     context: Context, pgmap: Pgmap, start: int, head: int | None, pfn: int, count: int
 ) -> Iterator[Violation]:
-    kernel = context.kernel
-    pages, order = kernel.pages, kernel.target.byteorder
+    kernel, pages = context.kernel, context.kernel.pages
+    flags_at, map_at = pages.flags_offset, _pgmap_offset(context)
+    # Pages that are no part of a compound each name their map.
+    offsets = [flags_at]
+    if map_at is not None and not pgmap.vmemmap_shift:
+        offsets.append(map_at)
+    is_first = head is None or head == pfn
     try:
-        data = pages.read(pfn, count)
+        data = pages.read_words(pfn, count, offsets)
+        if is_first and pgmap.vmemmap_shift:
+            heads = pages.read(pfn, PAGES_OF_FOLIO_HEAD)
+            data = heads + data[len(heads) :]
     except Fault as fault:
         if fault.kind != "unmapped":  # S4 tells of holes
             context.unread(fault, "struct pages of device memory", count)
         return
     context.saw(count)
-    flags = strided_u64(data, pages.struct.offset("flags"), pages.size, order)
+    flags = strided_u64(data, flags_at, pages.size, kernel.target.byteorder)
     bad_values = {f for f in set(flags) if not _is_device_page(context, f, pfn)}
     if bad_values:
         bad = [i for i, f in enumerate(flags) if f in bad_values]
@@ -129,8 +137,14 @@ def _judge_pages(
             },
             known_issue=DAX_UNINITIALISED if is_early and late and head else None,
         )
-    elif head is None or head == pfn:
-        yield from _judge_heads(context, pgmap, start, pfn, data)
+    elif is_first:
+        if pgmap.vmemmap_shift:
+            data = data[: PAGES_OF_FOLIO_HEAD * pages.size]
+            yield from _judge_order(context, pgmap, start, pfn, data)
+            data = data[: pages.size]
+        if map_at is not None:
+            maps = strided_u64(data, map_at, pages.size, kernel.target.byteorder)
+            yield from _judge_maps(context, pgmap, start, pfn, maps)
 
 
 def _is_device_page(context: Context, flags: int, pfn: int) -> bool:
@@ -158,32 +172,33 @@ def _pgmap_offset(context: Context) -> int | None:
     return folio.offset("pgmap") if folio is not None and "pgmap" in folio else None
 
 
-def _judge_heads(
+def _judge_order(
     context: Context, pgmap: Pgmap, start: int, pfn: int, data: bytes
 ) -> Iterator[Violation]:
-    kernel, pages = context.kernel, context.kernel.pages
-    at, order = _pgmap_offset(context), kernel.target.byteorder
-    if pgmap.vmemmap_shift:
-        found = None
-        if pages.flags_of(data) & pages.head_bit:
-            found = pages.compound.order_of(data[: PAGES_OF_FOLIO_HEAD * pages.size])
-        if found != pgmap.vmemmap_shift:
-            yield Violation(
-                place(start),
-                "device head of another order",
-                f"the struct page at pfn {pfn:#x} should be the head of a device "
-                f"compound of order {pgmap.vmemmap_shift}, but has "
-                f"{'no head flag' if found is None else f'order {found}'}",
-                pgmap.vmemmap_shift,
-                found,
-                hexed(page_va=pages.va(pfn), pgmap_va=pgmap.va),
-            )
-        data = data[: pages.size]
-    if at is None:
-        return
+    pages = context.kernel.pages
+    found = None
+    if pages.flags_of(data) & pages.head_bit:
+        found = pages.compound.order_of(data)
+    if found != pgmap.vmemmap_shift:
+        yield Violation(
+            place(start),
+            "device head of another order",
+            f"the struct page at pfn {pfn:#x} should be the head of a device "
+            f"compound of order {pgmap.vmemmap_shift}, but has "
+            f"{'no head flag' if found is None else f'order {found}'}",
+            pgmap.vmemmap_shift,
+            found,
+            hexed(page_va=pages.va(pfn), pgmap_va=pgmap.va),
+        )
+
+
+def _judge_maps(
+    context: Context, pgmap: Pgmap, start: int, pfn: int, words: list[int]
+) -> Iterator[Violation]:
+    """The words of struct pages from ``pfn`` on where a head keeps its map."""
     wrong = [
         (i, v)
-        for i, v in enumerate(strided_u64(data, at, pages.size, order))
+        for i, v in enumerate(words)
         if v != pgmap.va and not _is_tail_of_range(context, pgmap, start, pfn + i, v)
     ]
     if wrong:
@@ -196,7 +211,7 @@ def _judge_heads(
             f"{pgmap.va:#x}",
             f"{value:#x}",
             {
-                **hexed(page_va=pages.va(pfn + i), pgmap_va=pgmap.va),
+                **hexed(page_va=context.kernel.pages.va(pfn + i), pgmap_va=pgmap.va),
                 "struct_pages": len(wrong),
             },
         )
