@@ -12,8 +12,9 @@ from typing import Callable
 import pytest
 
 from tests.drgn_plugin.doors import by_command_line
-from tests.drgn_plugin.terminal import CTRL_C, Terminal
+from tests.drgn_plugin.terminal import Terminal
 from tests.samples import Sample
+from tests.terminal import CTRL_C
 
 DRGN = str(Path(sys.executable).parent / "drgn")
 HEAVY = ("click", "tabulate", "numpy", "vmemmap_tools.")

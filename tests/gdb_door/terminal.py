@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
-
-from tests.drgn_plugin.terminal import CTRL_C, Terminal
+from tests.terminal import CTRL_C, Terminal
 
 from .runner import Gdb
 
@@ -33,10 +30,7 @@ class GdbTerminal(Terminal):
             words += ["-iex", setting]
         for command in commands:
             words += ["-ex", command]
-        self._pid, self._file = pty.fork()
-        if self._pid == 0:
-            os.execve(words[0], words, environment)
-        self._seen = ""
+        super().__init__(words, environment)
         self.until(PROMPT)
 
     def ask(self, line: str) -> str:
