@@ -11,9 +11,7 @@ from typing import Callable, TextIO
 
 from .csv import render_csv
 from .json import render_json
-from .junit import render_junit
 from .report import Column, Detail, Report, Row
-from .sarif import render_sarif
 from .table import render_table
 from .text import place_kind
 
@@ -39,8 +37,22 @@ _RENDERERS: dict[str, Renderer] = {
 FORMATS = tuple(_RENDERERS)
 """Names of the formats, the default first."""
 
-_RENDERERS["sarif"] = lambda report, stream, messages: render_sarif(report, stream)
-_RENDERERS["junit"] = lambda report, stream, messages: render_junit(report, stream)
+
+def _sarif(report: Report, stream: TextIO, messages: TextIO) -> None:
+    from .sarif import render_sarif
+
+    render_sarif(report, stream)
+
+
+def _junit(report: Report, stream: TextIO, messages: TextIO) -> None:
+    # What it needs for XML takes as long to import as all the rest of this room.
+    from .junit import render_junit
+
+    render_junit(report, stream)
+
+
+_RENDERERS["sarif"] = _sarif
+_RENDERERS["junit"] = _junit
 
 CHECK_FORMATS = tuple(_RENDERERS)
 """Names of the formats for findings of rules: also those that CI services take."""
