@@ -66,10 +66,10 @@ def test_random_bytes_anywhere_end_in_findings_or_a_refusal(
         size = draw.choice((1, 8, 64, PAGE))
         at = draw.randrange(PAGE // size) * size
         page[at : at + size] = draw.choice((draw.randbytes(size), b"\xff" * size))
-    start = time.monotonic()
+    start = time.process_time()
     with contextlib.suppress(TargetError):  # the kernel cannot be read at all
         find(bench.over(image))
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 @pytest.mark.parametrize("seed", range(12))

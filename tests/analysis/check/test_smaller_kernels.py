@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Kernels that were built without NUMA, HUGETLB_PAGE or ZONE_DEVICE.
+
+Their types, variables and enumerators do not exist. Nothing is wrong with them: each
+verb answers, `check` finds nothing, and each rule says what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.commands.asking import ask
+from tests.model.image_target import image_target
+from tests.model.kernels import small
+from vmemmap_tools.commands import VERBS
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.target.base import Member, Struct, Target, Variable
+
+MISSING: dict[str, tuple[str, ...]] = {
+    "HUGETLB_PAGE": (
+        *("hstate", "hstates", "hugetlb_max_hstate", "default_hstate_idx"),
+        *("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled"),
+        *("vmemmap_optimize_enabled", "hugetlb_page_flags", "HPG_*", "__NR_HPAGEFLAGS"),
+        *("PGTY_hugetlb", "HUGETLB_PAGE_DTOR"),
+    ),
+    "ZONE_DEVICE": (
+        *(
+            "dev_pagemap",
+            "vmem_altmap",
+            "pgmap_array",
+            "memory_type",
+            "MEMORY_DEVICE_*",
+        ),
+        *("dev_dax", "dax_region", "ZONE_DEVICE", "SECTION_TAINT_ZONE_DEVICE_BIT"),
+    ),
+    "NUMA": ("node_data", "node_states"),
+}
+"""Names that a kernel without the option does not have."""
+RULES = {"HUGETLB_PAGE": ("F5",), "ZONE_DEVICE": ("P1", "P3"), "NUMA": ()}
+"""Rules that have nothing to look at then."""
+
+
+class Without:
+    """A target that lacks what a configuration leaves out."""
+
+    def __init__(self, inner: Target, option: str):
+        self._inner, self._option = inner, option
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def _lacks(self, name: str) -> bool:
+        return any(
+            name.startswith(word[:-1]) if word.endswith("*") else name == word
+            for word in MISSING[self._option]
+        )
+
+    def struct(self, name: str) -> Struct | None:
+        return None if self._lacks(name) else self._inner.struct(name)
+
+    def symbol(self, name: str) -> int | None:
+        return None if self._lacks(name) else self._inner.symbol(name)
+
+    def unsigned(self, name: str) -> int | None:
+        return None if self._lacks(name) else self._inner.unsigned(name)
+
+    def enumerator(self, name: str) -> int | None:
+        return None if self._lacks(name) else self._inner.enumerator(name)
+
+    def enumerators(self, enum: str) -> Mapping[str, int]:
+        return {} if self._lacks(enum) else self._inner.enumerators(enum)
+
+    def variable(self, name: str) -> Variable | None:
+        if name == "contig_page_data" and self._option == "NUMA":
+            # Without NUMA the only node is a variable, not in an array of pointers.
+            nodes = self._inner.variable("node_data")
+            node = self._inner.struct("pglist_data")
+            assert nodes is not None and node is not None
+            address = int.from_bytes(self._inner.read(nodes.address, 8), "little")
+            return Variable(
+                name, address, Member(0, node.size, "struct", "pglist_data")
+            )
+        return None if self._lacks(name) else self._inner.variable(name)
+
+
+def kernel(generation: str, option: str) -> Kernel:
+    machine = small(generation)
+    if option != "HUGETLB_PAGE":
+        machine.hugetlb_alloc("2M", 8)
+    if option != "ZONE_DEVICE":
+        machine.dax_add("dax0", "4G", "256M", namespace=False, dumped=True)
+    target: Any = Without(image_target(machine.image()), option)
+    return Kernel(target)
+
+
+@pytest.mark.parametrize("generation", ["5.14", "6.1", "6.12", "7.3"])
+@pytest.mark.parametrize("option", MISSING)
+def test_every_verb_answers(generation: str, option: str) -> None:
+    made = kernel(generation, option)
+    words = {"page": ["pfn:0x1000"], "walk": [hex(made.vmemmap.start_va)]}
+    for verb in VERBS:
+        answer = ask(made, verb, *words.get(verb, []))
+        assert answer["missing"] == {}, verb
+    assert ask(made, "summary")["totals"]["saved_other_bytes"] == 0
+
+
+@pytest.mark.parametrize("generation", ["5.14", "6.1", "6.12", "7.3"])
+@pytest.mark.parametrize("option", MISSING)
+def test_nothing_is_wrong_with_them(generation: str, option: str) -> None:
+    answer = ask(kernel(generation, option), "check")
+    assert [row for row in answer["rows"] if row["severity"] != "I"] == []
+    status = {rule["rule"]: rule for rule in answer["totals"]["rules"]}
+    assert len(status) == 45
+    for rule in status.values():
+        assert rule["status"] == "checked" or rule["why"], rule
+    for name in RULES[option]:
+        assert status[name]["status"] == "not applicable", status[name]
