@@ -11,7 +11,7 @@ import time
 
 __all__ = ["CTRL_C", "Terminal"]
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 CTRL_C = "\x03"
 
 
