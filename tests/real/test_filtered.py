@@ -27,7 +27,7 @@ pytestmark = pytest.mark.variants("kaslr")
 
 FILTERS = {"-E": "ELF", "-c": "kdump", "-F": "kdump, flattened"}
 
-VMEMMAP_VERBS = (("zones", "--all"), ("map", "--leaves"), ("hvo",), ("hvo", "--folios"))
+VMEMMAP_VERBS = (("zones", "--all"), ("map", "--leaves"), ("hvo", "--folios"))
 """What is answered from pages that no filter may take: nothing may lack."""
 
 
