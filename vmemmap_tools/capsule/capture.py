@@ -3,8 +3,8 @@
 
 Two safeguards stand behind the recording. Bytes of a kind that `KINDS` does not name
 are left out. And so is a frame whose own struct page says that it belongs to users (on
-an LRU list, with a mapping, of a huge page) or to nobody: only a damaged pointer or
-page table can have led there. Both are accounted for.
+an LRU list, with a mapping, of a huge page, of a device) or to nobody, or cannot be
+read: only a damaged pointer or page table can have led there. Both are accounted for.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ def capture(
     ask(kernel)
     store = recorder.store
     withheld = dict(_foreign(kernel, store))
-    changed = _changes(recorder) if target.live else Counter()
     store.drop(withheld.keys())
     if not with_struct_pages:
         store.drop_struct_pages()
+    changed = _changes(recorder) if target.live else Counter()
     slide = _slide(kernel, recorder)
     views = {
         va: pa
@@ -139,7 +139,7 @@ def _foreign(kernel: RecordedKernel, store: Store) -> Iterable[tuple[int, str]]:
         try:
             reason = _owner(plain, pfn, mapping)
         except (Fault, LayoutError, OverflowError):
-            continue
+            reason = "its struct page cannot be read: nothing tells whose it is"
         if reason is not None:
             yield pfn, reason
 
@@ -151,6 +151,13 @@ def _offset(kernel: Kernel, member: str) -> int | None:
 
 def _owner(kernel: Kernel, pfn: int, mapping_at: int | None) -> str | None:
     pages = kernel.pages
+    pgmap = kernel.pgmaps.of_pfn(pfn)
+    if pgmap is not None:
+        # The device holds its users' data, but for the vmemmap in its altmap, whose
+        # own struct pages are never set up.
+        altmap = pgmap.altmap
+        is_inside = altmap is not None and altmap.base_pfn <= pfn < altmap.end_pfn
+        return None if is_inside else "it is memory of a device"
     page = pages.page(pfn)
     if page.is_tail:
         page = pages.page(pages.pfn(page.head_va))
@@ -165,13 +172,17 @@ def _owner(kernel: Kernel, pfn: int, mapping_at: int | None) -> str | None:
         return "its struct page says that it is on an LRU list"
     if mapping_at is not None and any(page.data[mapping_at : mapping_at + 8]):
         return "its struct page has a mapping"
-    if pages.hugetlb_order(page.pfn) is not None:
+    # Only a head has struct pages behind it that tell; others may end a section.
+    if page.flags & pages.head_bit and pages.hugetlb_order(page.pfn) is not None:
         return "its struct page says that it is a huge page"
     return None
 
 
 def _changes(recorder: Recorder) -> Counter[str]:
-    """The second look at a running kernel: bytes of each kind that have changed."""
+    """The second look at a running kernel: changed ranges by kind.
+
+    A range of several kinds counts under each. Single words are not looked at again.
+    """
     found: Counter[str] = Counter()
     for pfn in recorder.store.frames():
         for start, data in recorder.store.pieces(pfn):
@@ -181,5 +192,5 @@ def _changes(recorder: Recorder) -> Counter[str]:
             except Fault:
                 now = b""
             if now != data:
-                found.update(sorted(recorder.store.kinds(pfn))[:1])
+                found.update(recorder.store.kinds(pfn))
     return found

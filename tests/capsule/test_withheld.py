@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What must not go into a capsule: users' memory, and what lies beside a structure.
+
+Frames that only a damaged pointer could lead to are read on purpose, and every byte of
+the machine that a capsule has no need of is marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import drgn
+import pytest
+
+from tests.model.image_target import image_target
+from tests.model.kernels import GIB, varied
+from vmemmap_tools.capsule import Capsule, capture, write_elf, write_kdump_file
+from vmemmap_tools.cli.capsule import _ask
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.kernel.pages import Page
+from vmemmap_tools.model.image import Image
+from vmemmap_tools.target.base import Fault
+
+PAGE = 4096
+MARK = b"payload of a user"
+DAX_PFN = 12 * GIB // PAGE + 0x1234
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return varied("7.3").image()
+
+
+@pytest.fixture(scope="module")
+def kernel(image: Image) -> Kernel:
+    return Kernel(image_target(image))
+
+
+class Altered:
+    """A target that is said to run, with frames that are lost or hold other bytes."""
+
+    live = True
+
+    def __init__(self, inner: Any, lost: int | None = None):
+        self._inner, self._lost = inner, lost
+        self.changed: dict[int, bytes] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        if address // PAGE == self._lost:
+            raise Fault(address, size, "excluded", physical=True)
+        known = self.changed.get(address // PAGE)
+        if known is not None:
+            return known[address % PAGE :][:size]
+        data: bytes = self._inner.read_physical(address, size)
+        return data
+
+
+def led_to(target: Any, *pfns: int) -> Capsule:
+    """A capsule of a kernel whose page tables lead to these frames."""
+
+    def ask(kernel: Kernel) -> None:
+        for pfn in pfns:
+            kernel.memory.read_physical(pfn * PAGE, PAGE)
+
+    return capture(target, ask)
+
+
+def first(kernel: Kernel, is_wanted: Callable[[Page], object]) -> int:
+    """The first page that is wanted by its struct page; of every 64th."""
+    pages, per_section = kernel.pages, kernel.geometry.pages_per_section
+    return next(
+        pfn
+        for section in kernel.sections
+        for pfn in range(section.start_pfn, section.start_pfn + per_section, 64)
+        if not (page := pages.page(pfn)).is_poisoned and is_wanted(page)
+    )
+
+
+def users_frames(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    yield "it is memory of a device", DAX_PFN
+    on_a_list = first(kernel, lambda page: kernel.pages.has_flag(page, "PG_lru"))
+    yield "its struct page says that it is on an LRU list", on_a_list
+    folio = next(iter(kernel.hugetlb.folios()))
+    yield "its struct page says that it is hugetlb", folio.pfn
+    yield "its struct page says that it is hugetlb", folio.pfn + 5
+
+
+def test_users_frames_are_withheld_and_named(image: Image, kernel: Kernel) -> None:
+    expected = {pfn: why for why, pfn in users_frames(kernel)}
+    capsule = led_to(image_target(image), *expected)
+    assert {pfn: capsule.withheld.get(pfn) for pfn in expected} == expected
+    assert not any(capsule.store.pieces(pfn) for pfn in expected)
+
+
+def test_a_frame_of_which_nothing_is_known_is_withheld(
+    image: Image, kernel: Kernel
+) -> None:
+    pfn = 0x2000
+    backing = kernel.vmemmap.frame(kernel.pages.vmemmap_page(pfn))
+    capsule = led_to(Altered(image_target(image), lost=backing), pfn)
+    assert "cannot be read" in capsule.withheld[pfn]
+    assert not capsule.store.pieces(pfn)
+
+
+def test_the_second_look_counts_what_goes_in_alone(image: Image) -> None:
+    target = Altered(image_target(image))
+
+    def ask(kernel: Kernel) -> None:
+        kernel.memory.read_physical(DAX_PFN * PAGE, PAGE)
+        section = next(iter(kernel.sections))
+        kernel.sections.subsection_map(section)
+        place = kernel.page_table.translate(section.usage_va)
+        assert place is not None
+        for pfn in (place.pa // PAGE, DAX_PFN):
+            target.changed[pfn] = MARK.ljust(PAGE, b"!")
+
+    capsule = capture(target, ask)
+    assert DAX_PFN in capsule.withheld
+    assert capsule.changed["mem_section_usage"] >= 1
+    assert not capsule.changed["page tables"]
+
+
+def search(capsule: Capsule, folder: Path) -> list[str]:
+    """The forms of a capsule in whose bytes a mark is found."""
+    write_elf(capsule, folder / "elf")
+    found = ["elf"] if MARK in (folder / "elf").read_bytes() else []
+    write_kdump_file(capsule, folder / "kdump")
+    prog = drgn.Program()
+    prog.set_core_dump(folder / "kdump")
+    pages = (prog.read(p * PAGE, PAGE, physical=True) for p in capsule.store.frames())
+    return [*found, "kdump"] if any(MARK in page for page in pages) else found
+
+
+def test_what_lies_beside_a_structure_stays_out(
+    image: Image, kernel: Kernel, tmp_path: Path
+) -> None:
+    pfn = first(kernel, lambda page: kernel.pages.type_name(page) == "slab")
+    target = Altered(image_target(image))
+    page = MARK * (PAGE // len(MARK) + 1)
+    target.changed[pfn] = page[:256] + bytes(64) + page[320:PAGE]
+    slide = led_to(image_target(image)).slide
+
+    def ask(kernel: Kernel) -> None:
+        assert kernel.memory.read(pfn * PAGE + slide + 256, 64) == bytes(64)
+
+    capsule = capture(target, ask)
+    assert capsule.store.pieces(pfn) == [(256, bytes(64))]
+    assert search(capsule, tmp_path) == []
+
+
+def mark(image: Image, capsule: Capsule) -> Image:
+    """The image with every byte marked that its capsule does not hold.
+
+    Beside what is carried these are the frames around, and a sample of all others.
+    """
+    marked = image.memory
+    text = MARK * (PAGE // len(MARK) + 1)
+    carried = set(capsule.store.frames())
+    others = {pfn + step for pfn in carried for step in (-1, 1)}
+    others |= {DAX_PFN, *range(0x1000, 0x80000, 997)}
+    words = set(capsule.store.words.frames())
+    ranges = [(start // PAGE, end // PAGE) for start, end in marked.ranges]
+    for pfn in others - carried - words:
+        if any(start <= pfn < end for start, end in ranges):
+            marked.write(pfn * PAGE, text[:PAGE])
+    for pfn in carried - words:
+        page = bytearray(text[:PAGE])
+        for start, data in capsule.store.pieces(pfn):
+            page[start : start + len(data)] = data
+        marked.write(pfn * PAGE, bytes(page))
+    return image
+
+
+@pytest.mark.parametrize("struct_pages", [True, False])
+def test_nothing_that_is_marked_goes_in(tmp_path: Path, struct_pages: bool) -> None:
+    image = varied("7.3").image()
+    mark(image, capture(image_target(image), _ask))
+    capsule = capture(image_target(image), _ask, struct_pages)
+    assert capsule.store.size > 10_000
+    assert search(capsule, tmp_path) == []
