@@ -18,6 +18,8 @@ from vmemmap_tools.model import spec
 from vmemmap_tools.target.base import Fault, TargetError
 from vmemmap_tools.target.drgn_open import inspect_dump, open_dump
 
+from .made import make_capsule
+
 VERBS = (
     "summary",
     "sections",
@@ -35,10 +37,8 @@ VERBS = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("capsule")
     spec.build(spec.load(spec.samples()["two-node"])).write(directory)
-    opening = ["-c", str(directory / "vmcore"), "-s", str(directory / "vmlinux")]
-    elf, kdump = str(directory / "elf"), str(directory / "kdump")
-    assert main([*opening, "capsule", elf]) == 0
-    assert main([*opening, "capsule", kdump, "--kdump"]) == 0
+    make_capsule(directory, "elf")
+    make_capsule(directory, "kdump", "--kdump")
     return directory
 
 
@@ -172,3 +172,15 @@ def test_a_capsule_refuses_types_that_are_not_in_it(
     assert "leave out --types" in capsys.readouterr().err
     assert main(["-c", capsule, "capsule", str(tmp_path / "again")]) == 2
     assert "a capsule already" in capsys.readouterr().err
+
+
+def test_writing_one_prints_totals_and_no_empty_table(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opening = ["-c", str(folder / "vmcore"), "-s", str(folder / "vmlinux")]
+    capsys.readouterr()
+    assert main([*opening, "capsule", str(tmp_path / "one")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Pages carried")
+    assert main([*opening, "--format", "csv", "capsule", str(tmp_path / "two")]) == 0
+    assert capsys.readouterr().out == ""

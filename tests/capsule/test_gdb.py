@@ -13,9 +13,10 @@ from tests.gdb_door.door import LOADER
 from tests.gdb_door.runner import VERSIONS, find_gdb
 from tests.real.captures import CAPTURES, Capture
 from tests.target.gdb.cores import VERBS, ask, small_machine, without_sources
-from vmemmap_tools.cli import main
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.drgn_open import open_dump
+
+from .made import make_capsule
 
 VMEMMAP = "walk 0xffffea0000000000"
 ASKED = (*(verb for verb in VERBS if "vmemmap_base" not in verb), VMEMMAP)
@@ -27,8 +28,7 @@ def modelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small machine's capsule, and its vmlinux."""
     directory = tmp_path_factory.mktemp("gdb")
     small_machine("four-level").write(directory)
-    opening = ["-c", str(directory / "vmcore"), "-s", str(directory / "vmlinux")]
-    assert main([*opening, "capsule", str(directory / "capsule")]) == 0
+    make_capsule(directory)
     return directory
 
 

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from tests.commands.asking import ask
 from tests.target.gdb.cores import small_machine
-from vmemmap_tools.cli import main
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.base import TargetError
 from vmemmap_tools.target.composed import ComposedTarget
 from vmemmap_tools.target.drgn_open import open_dump
 from vmemmap_tools.target.recorded import CapsuleNote, RecordedSymbols, RecordedTypes
+
+from .made import make_capsule
 
 VERBS = ("summary", "sections", "zones", "hvo", "dax", "map", "info")
 LIES: list[Any] = [None, -1, 0, 1, 7, 1 << 31, 1 << 63, 1 << 70, "", "x", [], {}, 1.5]
@@ -32,8 +33,7 @@ LIES: list[Any] = [None, -1, 0, 1, 7, 1 << 31, 1 << 63, 1 << 70, "", "x", [], {}
 def target(tmp_path_factory: pytest.TempPathFactory) -> ComposedTarget:
     directory = tmp_path_factory.mktemp("lies")
     small_machine("four-level").write(directory)
-    opening = ["-c", str(directory / "vmcore"), "-s", str(directory / "vmlinux")]
-    assert main([*opening, "capsule", str(directory / "capsule")]) == 0
+    make_capsule(directory)
     found = open_dump(str(directory / "capsule"))
     assert isinstance(found, ComposedTarget)
     return found

@@ -16,6 +16,8 @@ import pytest
 from tests.model.kernels import varied
 from vmemmap_tools.cli import main
 
+from .made import make_capsule
+
 WHOLE = (
     "zones --all",
     "map --leaves",
@@ -29,9 +31,7 @@ WHOLE = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bare")
     varied("7.3").write(directory)
-    opening = ["-c", str(directory / "vmcore"), "-s", str(directory / "vmlinux")]
-    bare = str(directory / "bare")
-    assert main([*opening, "capsule", bare, "--no-struct-pages"]) == 0
+    make_capsule(directory, "bare", "--no-struct-pages")
     return directory
 
 

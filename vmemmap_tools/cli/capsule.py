@@ -134,7 +134,7 @@ def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:
         verb="capsule",
         kernel=kernel.describe(),
         rows=iter(capsule.pages() if is_audit else ()),
-        columns=COLUMNS,
+        columns=COLUMNS if is_audit else (),
         totals=capsule.totals,
         totals_columns=TOTALS,
         notes=lambda: list(_notes(capsule)),

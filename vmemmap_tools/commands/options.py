@@ -9,6 +9,7 @@ The functions here serve as click types (``type=number_range``).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable, TypeVar
 
@@ -192,25 +193,24 @@ def choose_format(
 
 def format_option(command: Decorated) -> Decorated:
     """Add ``--format``; groups and verbs of a VerbGroup have it already."""
-    return click.option(
-        "--format",
-        type=click.Choice(FORMATS),
-        expose_value=False,
-        callback=choose_format,
-        help="How to print the answer.  [default: table]",
-    )(command)
+    return _format_option(FORMATS, "")(command)
 
 
 def any_format_option(command: Decorated) -> Decorated:
     """Add ``--format`` to a group: also what only some of its verbs can print."""
+    return _format_option(CHECK_FORMATS, "; sarif and junit are for check")(command)
+
+
+def _format_option(
+    choices: Sequence[str], more: str
+) -> Callable[[Decorated], Decorated]:
     return click.option(
         "--format",
-        type=click.Choice(CHECK_FORMATS),
+        type=click.Choice(choices),
         expose_value=False,
         callback=choose_format,
-        help="How to print the answer; sarif and junit are for check.  "
-        "[default: table]",
-    )(command)
+        help=f"How to print the answer{more}.  [default: table]",
+    )
 
 
 def refuse_format(context: click.Context, command: click.Command, name: str) -> None:

@@ -29,7 +29,8 @@ def render_csv(report: Report, stream: TextIO, messages: TextIO) -> None:
     first = list(islice(rows, 0 if report.streamed else HEADER_ROWS))
     keys = _header(first, [column.key for column in report.columns])
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([escape(key) for key in keys])
+    if keys:
+        writer.writerow([escape(key) for key in keys])
     known = frozenset(keys)
     left_out: dict[str, None] = {}
     for row in chain(first, rows):
