@@ -47,11 +47,12 @@ class Words:
     def put(self, pa: int, step: int, words: Sequence[int]) -> None:
         """Note words at ``pa``, ``pa + step``, ..."""
         start, count = 0, len(words)
+        if count and list(words) == [words[0]] * count:  # nearly always, and quick
+            self._add((pa, step, count, words[0]))
+            return
         while start < count:
             value = words[start]
             end = start + 1
-            if words[start:] == [value] * (count - start):
-                end = count
             while end < count and words[end] == value:
                 end += 1
             self._add((pa + start * step, step, end - start, value))
