@@ -46,8 +46,10 @@ def main() -> None:
     print(f"\nWhole processes on {core}\n")
     found = whole.measure_all(core, symbols, args.runs)
     peer, ours, follow = found["drgn"], found["summary"], found["follow_phys"]
+    btf = found["btf"]
     print(f"drgn alone opens it in {peer['seconds']:.2f} s, {peer['mib']:.0f} MiB")
     print(f"vmemmap summary takes  {ours['seconds']:.2f} s, {ours['mib']:.0f} MiB")
+    print(f"without a vmlinux      {btf['seconds']:.2f} s, {btf['mib']:.0f} MiB")
     print(
         f"follow_phys script:    {follow['us_per_entry']:.1f} us per entry, "
         f"{follow['entries']} entries, {follow['frames']} frames "

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whole processes on one dump: our summary against what drgn alone can do.
 
+"btf" is that summary without a vmlinux, by what the dumped kernel says of itself.
 Peers: "drgn" opens the same dump with the same debug info and looks up three names;
 "follow_phys" is the script one would write without us, a call for every vmemmap page.
 """
@@ -60,10 +61,11 @@ def _run(command: list[str]) -> tuple[float, float, str]:
 
 def measure_all(core: str, vmlinux: str, runs: int = 10) -> dict[str, Any]:
     """Medians of ``runs`` runs each, taken in turn."""
-    ours = [sys.executable, "-m", "vmemmap_tools.cli", "-c", core, "-s", vmlinux]
+    ours = [sys.executable, "-m", "vmemmap_tools.cli", "--format", "json", "-c", core]
     commands = {
         "drgn": [sys.executable, "-c", OPEN, core, vmlinux],
-        "summary": [*ours, "--format", "json", "summary"],
+        "summary": [*ours, "-s", vmlinux, "summary"],
+        "btf": [*ours, "--types", "btf", "summary"],
     }
     samples: dict[str, list[tuple[float, float, str]]] = {n: [] for n in commands}
     for _ in range(runs + 1):
@@ -77,6 +79,7 @@ def measure_all(core: str, vmlinux: str, runs: int = 10) -> dict[str, Any]:
         for name, taken in samples.items()
     }
     totals = json.loads(samples["summary"][-1][2])["totals"]
+    assert json.loads(samples["btf"][-1][2])["totals"] == totals
     entries, frames, seconds = _run([sys.executable, "-c", FOLLOW, core, vmlinux])[
         2
     ].split()

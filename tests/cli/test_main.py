@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.samples import Sample
 from vmemmap_tools import __version__
 from vmemmap_tools.cli import main, vmemmap
 from vmemmap_tools.cli import open as opening
@@ -254,6 +255,29 @@ def test_help_imports_no_drgn_no_numpy_and_no_tabulate(verb: str) -> None:
         [sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_commands_of_drgns_prompt_are_not_loaded_but_other_plugins_are(
+    tmp_path: Path, sample: Callable[[str], Sample]
+) -> None:
+    """They would take a third of the time of a summary."""
+    plugin = tmp_path / "finder.py"
+    plugin.write_text("def drgn_prog_set(prog): print('asked')")
+    script = (
+        "import sys; from vmemmap_tools.cli import main;"
+        f"sys.argv[1:] = ['-c', {sample('laptop').core!r}, 'zones'];"
+        "assert main() == 0;"
+        "print([n for n in sys.modules if n.startswith('drgn.commands')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DRGN_PLUGINS": f"finder={plugin}"},
+    )
+    lines = done.stdout.splitlines()
+    assert "asked" in lines and lines[-1] == "[]", done.stderr
 
 
 class Terminal(io.StringIO):

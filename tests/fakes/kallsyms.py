@@ -12,8 +12,11 @@ __all__ = ["FORMS", "Tables", "encode"]
 FORMS = ("places", "base", "percpu")
 """What offsets count from: their own places; a base; a base, negatively."""
 ALIGN = 64
-TOKENS = {1: "SYM", 2: "mem", 3: "page", 4: "__"}
-"""Bytes that stand for more than themselves; no name has them as letters."""
+TOKENS = {1: "SYM", 2: "mem", 3: "page", 4: "__", 5: "Tco", 6: "djiffies"}
+"""Bytes that stand for more than themselves; no name has them as letters.
+
+Some take in the letter of the type, as the kernel's do: one is a whole name.
+"""
 
 
 @dataclass

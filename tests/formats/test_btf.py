@@ -103,6 +103,66 @@ def test_two_types_of_one_name_are_both_found() -> None:
     assert twice.find_all("int") == [1, 2, 3]
 
 
+def test_enumerators_are_found_in_narrow_and_wide_enums(btf: Btf) -> None:
+    assert (btf.enumerator("MINUS"), btf.enumerator("PLUS")) == (-1, 1)
+    assert btf.enumerator("WIDE") == 0xFFFFFFFF00000001
+    assert [btf.enumerator(n) for n in ("", "INUS", "outer", "a", "o")] == [None] * 5
+
+
+def test_of_enumerators_of_one_name_the_first_types_counts() -> None:
+    """The name that is looked for ends another one, and is a member's as well."""
+    records = [
+        RECORDS[0],
+        Record(Kind.STRUCT, "s", 4, members=(Member("ON", 1, 0),)),
+        Record(Kind.ENUM, "a", 4, enumerators=(Enumerator("ZONE_ON", 7),)),
+        Record(Kind.ENUM, "ON", 4, enumerators=(Enumerator("x", 3), *two("ON", 8))),
+        Record(Kind.ENUM, "b", 4, enumerators=two("ON", 9)),
+    ]
+    assert Btf(encode(records)).enumerator("ON") == 8
+
+
+def two(name: str, value: int) -> tuple[Enumerator, Enumerator]:
+    return Enumerator(name, value), Enumerator(name, value + 100)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([Kind.ENUM, Kind.ENUM64, Kind.STRUCT]),
+            st.lists(st.sampled_from(["A", "AA", "BA", "B", "ABA"]), max_size=4),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(["little", "big"]),
+)
+def test_an_enumerator_is_what_decoding_every_enum_finds(
+    types: list[tuple[Kind, list[str]]], byteorder: str
+) -> None:
+    records = [RECORDS[0]]
+    for kind, names in types:
+        members = tuple(Member(n, 1, 0) for n in names if kind == Kind.STRUCT)
+        values = tuple(
+            Enumerator(n, i + 10 * len(records))
+            for i, n in enumerate(names)
+            if kind != Kind.STRUCT
+        )
+        records.append(Record(kind, "t", 4, members=members, enumerators=values))
+    btf = Btf(encode(records, byteorder))
+    first: dict[str, int] = {}
+    for record in records:
+        for constant in record.enumerators:
+            first.setdefault(constant.name, constant.value)
+    for name in ("A", "AA", "BA", "B", "ABA", "C"):
+        assert btf.enumerator(name) == first.get(name)
+
+
+def test_a_name_that_ends_countless_strings_is_damage() -> None:
+    members = tuple(Member(f"{i}_ON", 1, 0) for i in range(100))
+    btf = Btf(encode([RECORDS[0], Record(Kind.STRUCT, "s", 4, members=members)]))
+    with pytest.raises(BtfError, match="too many strings end in ON"):
+        btf.enumerator("ON")
+
+
 def test_anonymous_members_are_looked_through(btf: Btf) -> None:
     offsets = {m.name: (m.bit_offset, m.bit_size) for m in btf.flatten(CONST)}
     assert offsets == {
@@ -136,6 +196,7 @@ def test_a_module_continues_ids_and_strings_of_the_kernel() -> None:
     assert module.find_all("outer") == [OUTER, len(base) + 1]
     assert module[OUTER] == RECORDS[OUTER - 1]
     assert list(module.ids(Kind.STRUCT)) == [len(base)]
+    assert module.enumerator("PLUS") == 1 and module.enumerator("dax") is None
 
 
 def base_name_offset(name: bytes) -> int:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.kallsyms import FORMS, Tables, encode
+from vmemmap_tools.target import kallsyms
 from vmemmap_tools.target.base import (
     ByteOrder,
     Evidence,
@@ -18,7 +19,7 @@ from vmemmap_tools.target.base import (
     PhysicalRange,
     TargetError,
 )
-from vmemmap_tools.target.kallsyms import KallsymsTables, read_kallsyms
+from vmemmap_tools.target.kallsyms import KallsymsFile, KallsymsTables, read_kallsyms
 from vmemmap_tools.target.providers import find_symbols
 from vmemmap_tools.target.vmcoreinfo import VmcoreInfo
 
@@ -35,8 +36,13 @@ SYMBOLS = [
     ("D", "init_uts_ns", TEXT + 0x500),
     ("R", LONG, TEXT + 0x600),
     ("D", "page", TEXT + 0x700),
+    ("T", "co", TEXT + 0x800),
+    ("T", "compact_memory", TEXT + 0x900),
+    ("d", "compact_memory", TEXT + 0x980),
+    ("d", "jiffies", TEXT + 0xA00),
     ("D", "__pgtable_l5_enabled", TEXT + 0x10000000),
 ]
+ONCE = ("_stext", "node_states", "page", "co", "compact_memory", "jiffies")
 WITNESSES = {"_stext": TEXT, "init_uts_ns": TEXT + 0x500}
 
 
@@ -84,10 +90,10 @@ def test_every_form_of_the_tables_is_read(form: str, byteorder: ByteOrder) -> No
     found = opened(
         FakeMemory(encode(symbols, form=form, byteorder=byteorder), byteorder)
     )
-    for name in ("_stext", "node_states", LONG, "page", "__pgtable_l5_enabled"):
+    for name in (*ONCE, LONG):
         assert found.symbol(name) == next(a for _, n, a in symbols if n == name)
     assert found.symbol("pag") is None and found.symbol("Dpage") is None
-    assert found.symbol("") is None
+    assert [found.symbol(n) for n in ("", "jiffie", "iffies", "o")] == [None] * 4
     if form == "percpu":
         assert found.symbol("cpu_number") == 0x1A0
 
@@ -96,6 +102,33 @@ def test_of_namesakes_the_global_one_counts_and_others_leave_it_open() -> None:
     found = opened(FakeMemory(encode(SYMBOLS, form="percpu")))
     assert found.symbol("mem_section") == TEXT + 0x200
     assert found.symbol("twice") is None
+
+
+LETTERS = st.sampled_from("TtDdbR")
+PIECES = st.sampled_from(["mem", "page", "__", "SYM", "co", "jiffies", "m", "_", "e"])
+NAMES = st.lists(PIECES, min_size=1, max_size=4).map("".join)
+
+
+@given(st.lists(st.tuples(LETTERS, NAMES), max_size=12), st.lists(NAMES, max_size=4))
+def test_the_tables_and_the_file_of_one_kernel_agree(
+    names: list[tuple[str, str]], others: list[str]
+) -> None:
+    symbols = [("T", "_stext", TEXT)]
+    symbols += [(t, n, TEXT + 16 * i) for i, (t, n) in enumerate(names, 1)]
+    lines = [f"{address:016x} {letter} {name}" for letter, name, address in symbols]
+    tables, file = opened(FakeMemory(encode(symbols))), KallsymsFile(text(*lines), "")
+    for name in {*others, *(name for _, name in names)}:
+        assert tables.symbol(name) == file.symbol(name)
+
+
+def test_names_that_all_end_alike_are_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kallsyms, "MAX_NAMES_TRIED", 3)
+    symbols = [("T", "_stext", TEXT)]
+    symbols += [("d", f"a{i}_map", TEXT + i) for i in range(4)]
+    found = opened(FakeMemory(encode(symbols)))
+    assert found.symbol("_stext") == TEXT
+    with pytest.raises(TargetError, match="too many names are like some_map"):
+        found.symbol("some_map")
 
 
 def test_tables_that_vmcoreinfo_contradicts_are_refused() -> None:
@@ -191,8 +224,6 @@ def test_a_file_without_addresses_is_refused(
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_any_file_is_read_or_refused(content: bytes) -> None:
-    from vmemmap_tools.target.kallsyms import KallsymsFile
-
     found = KallsymsFile(PROC + content + PROC, "kallsyms")
     try:
         found.symbol("twice")

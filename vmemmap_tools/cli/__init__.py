@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ OWN_VERBS = {
     )
 }
 """Verbs that only this door has."""
+
+COMMANDS_OF_DRGN = ("builtin_commands", "crash_commands", "vmemmap_tools")
+"""Plugins of drgn that only register commands for its own prompt."""
 
 UNREADABLE = 2
 INTERRUPTED = 128 + 2
@@ -104,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "_VMEMMAP_COMPLETE" in os.environ:
         return _complete(os.environ["_VMEMMAP_COMPLETE"])
+    if arguments is None:
+        _leave_out_commands_of_drgn(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -131,6 +136,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _fail(f"unforeseen {_one_line(text)}{hint}", debug)
     _settle_output()
     return status
+
+
+def _leave_out_commands_of_drgn(environment: MutableMapping[str, str]) -> None:
+    """Spare drgn from loading commands that nobody can type here.
+
+    It does so with the first Program, in a sixth of a second. Plugins of other names,
+    which may know where debug info is, are loaded as ever.
+    """
+    chosen = environment.get("DRGN_DISABLE_PLUGINS")
+    everything = [*([chosen] if chosen else []), *COMMANDS_OF_DRGN]
+    environment["DRGN_DISABLE_PLUGINS"] = ",".join(everything)
 
 
 def _run(words: list[str]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from vmemmap_tools.formats.btf_records import (
@@ -45,6 +46,10 @@ MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers, arrays or nested members that is followed."""
 MAX_MEMBERS = 1 << 16
 """Most members that one structure may flatten to."""
+MAX_TYPES = 1 << 21
+"""Twice what the kernel loads itself (``BTF_MAX_TYPE``)."""
+MAX_PLACES = 64
+"""Most longer strings that may end in an enumerator's name; a kernel's are a few."""
 
 
 class Btf:
@@ -59,9 +64,9 @@ class Btf:
         self.base = base
         self.first_id = len(base) if base else 1
         self._first_string = base.string_size if base else 0
-        types, self._strings, self.byteorder = _split_sections(data)
+        self._types, self._strings, self.byteorder = _split_sections(data)
         self.string_size: int = self._first_string + len(self._strings)
-        self._words = array("I", types)
+        self._words = array("I", self._types)
         if self.byteorder != sys.byteorder:
             self._words.byteswap()
         self._starts = _index_records(self._words)
@@ -115,6 +120,42 @@ class Btf:
     def find(self, name: str, *kinds: Kind) -> int | None:
         """Id of the first type of this name, None when there is none."""
         return next(iter(self.find_all(name, *kinds)), None)
+
+    def enumerator(self, name: str) -> int | None:
+        """Value of an enumerator; that of the first type where several have the name.
+
+        Found without decoding the enums of a kernel, of which there are thousands.
+        """
+        found = self.base.enumerator(name) if self.base and name else None
+        if found is not None or not name:
+            return found
+        places: list[tuple[int, int]] = []
+        for count, offset in enumerate(self._string_offsets(name)):
+            if count == MAX_PLACES:
+                raise BtfError(f"too many strings end in {name}")
+            place = self._enumerator_named(offset)
+            places += [place] if place else []
+        if not places:
+            return None
+        type_id, index = min(places)
+        return self[type_id].enumerators[index].value
+
+    def _enumerator_named(self, offset: int) -> tuple[int, int] | None:
+        """(type id, index) of the first enumerator whose name is at this offset."""
+        order = "<" if self.byteorder == "little" else ">"
+        needle = struct.pack(order + "I", offset)
+        position = self._types.find(needle)
+        while position >= 0:
+            word, is_amid_words = divmod(position, 4)
+            number = bisect_right(self._starts, word) - 1
+            type_id, start = self.first_id + number, self._starts[number]
+            kind = self._kind(type_id)
+            if not is_amid_words and kind in (Kind.ENUM, Kind.ENUM64):
+                index, rest = divmod(word - start - 3, ENTRY_WORDS[Kind(kind)])
+                if index >= 0 and not rest:
+                    return type_id, index
+            position = self._types.find(needle, position + 1)
+        return None
 
     def ids(self, *kinds: Kind) -> Iterator[int]:
         """Ids of this BTF's own types of these kinds, without those of the base."""
@@ -175,9 +216,11 @@ class Btf:
         if not self._by_name:
             # Two dicts, since most names belong to one type: 100,000 lists are slow.
             words, first, more = self._words, self._by_name, self._more_by_name
-            for type_id, start in enumerate(self._starts, self.first_id):
-                name = words[start]
-                if first.setdefault(name, type_id) != type_id and name:
+            names = [words[start] for start in self._starts]
+            last_id = len(self) - 1
+            first.update(zip(reversed(names), range(last_id, self.first_id - 1, -1)))
+            for type_id, name in enumerate(names, self.first_id):
+                if name and first[name] != type_id:
                     more.setdefault(name, []).append(type_id)
         if offset in self._by_name:
             yield self._by_name[offset]
@@ -302,6 +345,8 @@ def _index_records(words: array[int]) -> array[int]:
             position += fixed[kind] + entry[kind] * (info & 0xFFFF)
     except IndexError:
         position = -1
+    if len(starts) > MAX_TYPES:
+        raise BtfError(f"BTF cannot have {len(starts)} types")
     if position != end:
         where = starts[-1] if starts else 0
         raise BtfError(

@@ -14,7 +14,8 @@ from .vmcoreinfo import VmcoreInfo
 __all__ = ["MAX_BTF", "btf_of_file", "btf_of_memory", "btf_of_system", "is_raw_btf"]
 
 MAGICS = (b"\x9f\xeb", b"\xeb\x9f")
-MAX_BTF = 1 << 28
+MAX_BTF = 1 << 26
+"""Ten times that of a distribution's kernel."""
 SYSFS = "sys/kernel/btf/vmlinux"
 
 

@@ -8,7 +8,7 @@ Damage in a record that is asked for is a `TargetError`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property, wraps
+from functools import wraps
 from typing import Any, Callable, TypeVar
 
 from ..formats.btf import Btf, BtfError, Kind, Record
@@ -75,6 +75,7 @@ class BtfTypes:
         self.btf = btf
         self.source = source
         self._vmcoreinfo = vmcoreinfo
+        self._structs: dict[str, Struct | None] = {}
         self._check()
 
     @classmethod
@@ -107,8 +108,13 @@ class BtfTypes:
 
     # What a TypeProvider answers
 
-    @_refuses_damage
     def struct(self, name: str) -> Struct | None:
+        if name not in self._structs:
+            self._structs[name] = self._decode_struct(name)
+        return self._structs[name]
+
+    @_refuses_damage
+    def _decode_struct(self, name: str) -> Struct | None:
         type_id = self._find(name, *_AGGREGATES)
         if type_id is None:
             return None
@@ -124,8 +130,9 @@ class BtfTypes:
         prototype = self.btf[self.btf[type_id].type]
         return Function(name, tuple(self._spell(p.type) for p in prototype.parameters))
 
+    @_refuses_damage
     def enumerator(self, name: str) -> int | None:
-        return self._constants.get(name)
+        return self.btf.enumerator(name)
 
     @_refuses_damage
     def enumerators(self, enum: str) -> Mapping[str, int]:
@@ -182,18 +189,6 @@ class BtfTypes:
                 target = self.btf.strip(typedef)
                 found = target if self.btf[target].kind in kinds else None
         return found
-
-    @cached_property
-    def _constants(self) -> dict[str, int]:
-        """Every enumerator's value; of namesakes the first."""
-        constants: dict[str, int] = {}
-        try:
-            for type_id in self.btf.ids(*_ENUMS):
-                for constant in self.btf[type_id].enumerators:
-                    constants.setdefault(constant.name, constant.value)
-        except BtfError as error:
-            raise TargetError(f"{self.source}: damaged BTF: {error}") from None
-        return constants
 
     def _base(self, name: str) -> tuple[str | None, int, str]:
         """(kind, size, spelling) of a declaration's base type."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -31,6 +32,10 @@ WITNESSES = 4
 """Symbols of VMCOREINFO that have to agree, if it names so many."""
 NOT_ADDRESSES = frozenset({"mem_section", "vmemmap"})
 """SYMBOL() keys that hold a variable's value."""
+MAX_NAMES_TRIED = 1 << 16
+"""Names that may share the ending of one that is sought; in a kernel some hundred."""
+ONE_BYTE = 1
+"""The length that stands before a name's only byte."""
 GLOBAL = frozenset(b"ABDRTVW")
 MASK_64 = (1 << 64) - 1
 
@@ -214,7 +219,7 @@ class KallsymsTables:
 
 
 class _Names:
-    """Compressed names, indexed by their first and last byte: most are never expanded.
+    """Compressed names, indexed by their last two bytes: few are ever expanded.
 
     Raises `TargetError` when they do not end where they should.
     """
@@ -222,52 +227,63 @@ class _Names:
     def __init__(self, data: bytes, count: int, tokens: list[bytes]):
         self._data = data
         self._tokens = tokens
-        self._places: dict[int, list[tuple[int, int, int]]] = {}
-        places, start = self._places, 0
+        self._ends = array("I")
+        self._by_ending: defaultdict[int, list[int]] = defaultdict(list)
+        ends, by_ending, end = self._ends, self._by_ending, 0
         try:
             for number in range(count):
-                length = data[start]
-                start += 1
+                length = data[end]
                 if length & 0x80:
                     # Two bytes, the low seven bits first (since 6.1).
-                    length = length & 0x7F | data[start] << 7
-                    start += 1
-                end = start + length
-                place = number, start, end
-                key = data[start] << 8 | data[end - 1]
-                if key in places:
-                    places[key].append(place)
-                else:
-                    places[key] = [place]
+                    end += 1
+                    length = length & 0x7F | data[end] << 7
                 if not length:
                     raise TargetError("damaged kallsyms: a name without letters")
-                start = end
+                end += length + 1
+                ends.append(end)
+                by_ending[data[end - 2] << 8 | data[end - 1]].append(number)
         except IndexError:
             raise TargetError("damaged kallsyms: the names end too early") from None
 
     def find(self, name: str) -> Iterator[tuple[int, int]]:
         """(type letter, number) of the symbols of this name, by number."""
-        wanted, tokens = name.encode(), self._tokens
-        # The first byte stands for the type letter, and maybe more.
-        firsts = [i for i, t in enumerate(tokens) if t and wanted.startswith(t[1:])]
-        lasts = [
-            i for i, t in enumerate(tokens) if t and wanted.endswith(t[-len(wanted) :])
+        wanted, data = name.encode(), self._data
+        for tried, number in enumerate(sorted(self._with_ending(wanted))):
+            if tried == MAX_NAMES_TRIED:
+                raise TargetError(f"damaged kallsyms: too many names are like {name}")
+            start = self._ends[number - 1] if number else 0
+            start += 2 if data[start] & 0x80 else 1
+            if self._is(wanted, start, self._ends[number]):
+                yield self._tokens[data[start]][0], number
+
+    def _with_ending(self, wanted: bytes) -> Iterator[int]:
+        """Numbers of the names that end, in their last two bytes, as this one does.
+
+        The first byte of a name stands for its type letter too.
+        """
+        tokens = self._tokens
+        parts = [
+            i for i, t in enumerate(tokens) if t and (t in wanted or t[1:] in wanted)
         ]
-        found = []
-        for first in firsts:
-            for last in lasts:
-                for number, start, end in self._places.get(first << 8 | last, ()):
-                    if self._is(wanted, start, end):
-                        found.append((tokens[first][0], number))
-        return iter(sorted(found, key=lambda item: item[1]))
+        for last in parts:
+            if tokens[last][1:] == wanted:
+                yield from self._by_ending.get(ONE_BYTE << 8 | last, ())
+            if not wanted.endswith(tokens[last]):
+                continue
+            for previous in parts:
+                ending = tokens[previous] + tokens[last]
+                if wanted.endswith(ending) or wanted == ending[1:]:
+                    yield from self._by_ending.get(previous << 8 | last, ())
 
     def _is(self, wanted: bytes, start: int, end: int) -> bool:
         """Whether a compressed name is this one, its type letter aside."""
-        at = -1
-        for byte in self._data[start:end]:
+        first, *others = self._data[start:end]
+        letters = self._tokens[first]
+        if not letters or not wanted.startswith(letters[1:]):
+            return False
+        at = len(letters) - 1
+        for byte in others:
             token = self._tokens[byte]
-            if at < 0:
-                token, at = token[1:], 0
             if not wanted.startswith(token, at):
                 return False
             at += len(token)
