@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -23,10 +22,10 @@ from vmemmap_tools.target.composed import ComposedTarget
 from vmemmap_tools.target.drgn_open import open_dump
 from vmemmap_tools.target.recorded import CapsuleNote, RecordedSymbols, RecordedTypes
 
+from .lies import lie
 from .made import make_capsule
 
 VERBS = ("summary", "sections", "zones", "hvo", "dax", "map", "info")
-LIES: list[Any] = [None, -1, 0, 1, 7, 1 << 31, 1 << 63, 1 << 70, "", "x", [], {}, 1.5]
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +36,6 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> ComposedTarget:
     found = open_dump(str(directory / "capsule"))
     assert isinstance(found, ComposedTarget)
     return found
-
-
-def lie(data: st.DataObject, value: Any) -> Any:
-    """The value with something else somewhere in it."""
-    if isinstance(value, dict) and value and data.draw(st.integers(0, 9)):
-        key = data.draw(st.sampled_from(sorted(value)))
-        return {**value, key: lie(data, value[key])}
-    if isinstance(value, (list, tuple)) and value and data.draw(st.integers(0, 9)):
-        at = data.draw(st.integers(0, len(value) - 1))
-        return [*value[:at], lie(data, value[at]), *value[at + 1 :]]
-    return data.draw(st.sampled_from(LIES))
 
 
 @settings(

@@ -48,6 +48,8 @@ MAX_MEMBERS = 1 << 16
 """Most members that one structure may flatten to."""
 MAX_TYPES = 1 << 21
 """Twice what the kernel loads itself (``BTF_MAX_TYPE``)."""
+MAX_ENDINGS = 1 << 15
+"""Most strings that may end in a name; each may be the name of some type."""
 MAX_PLACES = 64
 """Most longer strings that may end in an enumerator's name; a kernel's are a few."""
 
@@ -232,9 +234,12 @@ class Btf:
             yield from self.base._string_offsets(name)
         needle = name.encode() + b"\0"
         position = self._strings.find(needle)
-        while position >= 0:
+        for _ in range(MAX_ENDINGS):
+            if position < 0:
+                return
             yield self._first_string + position
             position = self._strings.find(needle, position + 1)
+        raise BtfError(f"too many strings end in {name}")
 
     def _decode(self, start: int) -> Record:
         words = self._words

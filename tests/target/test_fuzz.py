@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Damaged BTF and kallsyms in a kernel's memory, and BTF in a file, to every verb."""
+
+from __future__ import annotations
+
+import copy
+import struct
+from typing import Callable
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from tests.bounded import EVERY_VERB, fuzz, judge
+from tests.fakes.kallsyms import Tables
+from tests.model.kernels import guest
+from vmemmap_tools.cli import main
+from vmemmap_tools.cli import open as opening
+from vmemmap_tools.formats.btf import Btf, Kind
+from vmemmap_tools.target.providers import compose
+
+from .machines import BTF_AT, Described, MemoryWithTables
+
+Run = Callable[[Tables, tuple[str, ...]], int]
+
+
+@pytest.fixture(scope="module", params=["6.1", "7.3"])
+def machine(request: pytest.FixtureRequest) -> Described:
+    return Described(guest(request.param))
+
+
+@pytest.fixture
+def run(machine: Described, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Ask the command line about a kernel that describes itself by such tables."""
+
+    def judged(tables: Tables, words: tuple[str, ...]) -> int:
+        memory = MemoryWithTables(machine.memory, tables)
+        monkeypatch.setattr(opening, "_open_target", lambda _: compose(memory))
+        return judge(words)
+
+    return judged
+
+
+def test_a_sound_description_answers(machine: Described, run: Run) -> None:
+    for words in EVERY_VERB:
+        assert run(machine.tables, words) == 0
+
+
+@given(data=st.data())
+@fuzz(16)
+def test_btf_in_memory(machine: Described, run: Run, data: st.DataObject) -> None:
+    tables = copy.copy(machine.tables)
+    damaged = data.draw(damaged_btf(machine.btf))
+    tables.pieces = {**tables.pieces, BTF_AT: damaged.ljust(len(machine.btf), b"\0")}
+    run(tables, data.draw(st.sampled_from(EVERY_VERB)))
+
+
+@given(data=st.data())
+@fuzz(16)
+def test_kallsyms_in_memory(machine: Described, run: Run, data: st.DataObject) -> None:
+    tables = copy.copy(machine.tables)
+    tables.pieces = dict(tables.pieces)
+    starts = sorted(set(tables.pieces) - {BTF_AT})
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.sampled_from(starts))
+        piece = bytearray(tables.pieces[start])
+        at = data.draw(st.integers(0, len(piece) - 1))
+        size = data.draw(st.sampled_from((1, 1, 2, 4, 64, len(piece))))
+        noise = data.draw(st.binary(min_size=1, max_size=4))
+        piece[at : at + size] = (noise * size)[: len(piece[at : at + size])]
+        tables.pieces[start] = bytes(piece)
+    run(tables, data.draw(st.sampled_from(EVERY_VERB)))
+
+
+@given(data=st.data())
+@fuzz(16)
+def test_btf_in_a_file(machine: Described, data: st.DataObject) -> None:
+    path = machine.path / "damaged.btf"
+    path.write_bytes(data.draw(damaged_btf(machine.btf)))
+    core = str(machine.path / "vmcore")
+    words = data.draw(st.sampled_from(EVERY_VERB))
+    judge(("-c", core, "-s", str(path), *words))
+
+
+def damaged_btf(sound: bytes) -> st.SearchStrategy[bytes]:
+    """Words of records and of the header changed; bytes of strings; a cut end."""
+    btf = Btf(sound)
+    starts = [24 + 4 * start for start in btf._starts]
+    places = st.one_of(
+        st.sampled_from(starts).map(lambda at: at + 4),
+        st.sampled_from(starts).map(lambda at: at + 8),
+        st.integers(0, 5).map(lambda i: 4 * i),
+        st.integers(6, len(sound) // 4 - 1).map(lambda i: 4 * i),
+    )
+    values = st.one_of(
+        st.integers(0, len(btf) + 1),
+        st.integers(0, 20).map(lambda kind: kind << 24 | 1),
+        st.integers(0, (1 << 32) - 1),
+    )
+    patches = st.lists(st.tuples(places, values), min_size=1, max_size=8)
+    cuts = st.one_of(st.none(), st.none(), st.integers(0, len(sound)))
+
+    def patched(changes: list[tuple[int, int]], cut: int | None) -> bytes:
+        content = bytearray(sound)
+        for at, value in changes:
+            content[at : at + 4] = value.to_bytes(4, "little")
+        return bytes(content[:cut])
+
+    return st.builds(patched, patches, cuts)
+
+
+def test_strings_without_end_that_end_in_a_name_are_damage(
+    machine: Described, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would be looked up; a kernel has every string once."""
+    header = machine.btf[:4] + struct.pack("<5I", 24, 0, 16, 16, 40 << 15)
+    record = struct.pack("<4I", 1, Kind.INT << 24, 4, 32)
+    path = machine.path / "names.btf"
+    path.write_bytes(header + record + b"page\0" * (8 << 15))
+    core = str(machine.path / "vmcore")
+    assert main(["-c", core, "-s", str(path), "summary"]) == 2
+    assert "damaged BTF: too many strings end in page" in capsys.readouterr().err
