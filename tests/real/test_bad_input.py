@@ -114,6 +114,19 @@ def test_the_vmlinux_of_another_kernel(run: Run, compare: Compare, form: str) ->
     )
 
 
+def test_the_btf_of_another_kernel(run: Run, compare: Compare, form: str) -> None:
+    """Of the next build of the same release too, whose sizes are all the same."""
+    others = {r.release: r for r in cached_runs() if r.release != run.release}
+    if not others:
+        pytest.skip("the cache has no other kernel yet")
+    path = {"elf": run.elf, "kdump": run.kdump}[form]
+    for release, other in others.items():
+        ended = vmemmap("-c", path, "-s", other.btf)
+        refuses(
+            compare, f"BTF of {release}", ended, str(other.btf), "BTF of another build"
+        )
+
+
 def test_the_vmcoreinfo_of_another_boot(
     run: Run, compare: Compare, scratch: Path, form: str
 ) -> None:

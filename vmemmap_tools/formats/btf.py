@@ -42,6 +42,7 @@ __all__ = [
     "Record",
 ]
 
+HEADER_SIZE = 24
 MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers, arrays or nested members that is followed."""
 MAX_MEMBERS = 1 << 16
@@ -58,12 +59,15 @@ class Btf:
     """The types of a raw ``.BTF`` section, by id or by name.
 
     ``base`` is the kernel's BTF when ``data`` belongs to a module (split BTF): ids and
-    strings go on where the base ends. Raises `BtfError` for damaged data, here or when
+    strings go on where the base ends. ``header`` and ``size`` are those of the data, in
+    bytes. Raises `BtfError` for damaged data, here or when
     the damaged record is asked for.
     """
 
     def __init__(self, data: bytes, base: Btf | None = None):
         self.base = base
+        self.size = len(data)
+        self.header = data[:HEADER_SIZE]
         self.first_id = len(base) if base else 1
         self._first_string = base.string_size if base else 0
         self._types, self._strings, self.byteorder = _split_sections(data)
@@ -310,7 +314,7 @@ class Btf:
 
 def _split_sections(data: bytes) -> tuple[bytes, bytes, str]:
     """The type and string sections, and the byte order the magic number shows."""
-    if len(data) < 24:
+    if len(data) < HEADER_SIZE:
         raise BtfError(f"{len(data)} bytes are too few for a BTF header")
     byteorder = "little" if data[0] == MAGIC & 0xFF else "big"
     order = "<" if byteorder == "little" else ">"
@@ -320,7 +324,7 @@ def _split_sections(data: bytes) -> tuple[bytes, bytes, str]:
     _, version, _, header_size, type_at, type_size, string_at, string_size = header
     if version != 1:
         raise BtfError(f"BTF version {version} is unknown")
-    if header_size < 24 or type_size % 4:
+    if header_size < HEADER_SIZE or type_size % 4:
         raise BtfError("the BTF header is damaged")
     type_at += header_size
     string_at += header_size

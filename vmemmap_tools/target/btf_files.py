@@ -6,12 +6,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..formats.btf import HEADER_SIZE
 from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError
 from .base import Fault, MemoryProvider, SymbolProvider, TargetError
 from .btf_types import BtfTypes
 from .vmcoreinfo import VmcoreInfo
 
-__all__ = ["MAX_BTF", "btf_of_file", "btf_of_memory", "btf_of_system", "is_raw_btf"]
+__all__ = [
+    "MAX_BTF",
+    "btf_of_file",
+    "btf_of_memory",
+    "btf_of_system",
+    "check_against_own",
+    "is_raw_btf",
+]
 
 MAGICS = (b"\x9f\xeb", b"\xeb\x9f")
 MAX_BTF = 1 << 26
@@ -80,6 +88,30 @@ def btf_of_system(root: Path, vmcoreinfo: VmcoreInfo) -> BtfTypes:
     """The BTF that a running kernel shows below ``root``. Raises `TargetError`."""
     path = str(root / SYSFS)
     return BtfTypes.from_bytes(_content(path), path, vmcoreinfo)
+
+
+def check_against_own(
+    types: BtfTypes, memory: MemoryProvider, symbols: SymbolProvider
+) -> None:
+    """Compare the BTF of a file with the kernel's own, where that can be found.
+
+    Builds of one release have the same sizes and offsets in VMCOREINFO, and still the
+    lengths of types and strings differ. Raises `TargetError` for another one.
+    """
+    start, stop = symbols.symbol("__start_BTF"), symbols.symbol("__stop_BTF")
+    if start is None or stop is None:
+        return
+    try:
+        own = memory.read(start, HEADER_SIZE)
+    except Fault:
+        return
+    if own[:2] in MAGICS and (
+        own != types.btf.header or stop - start != types.btf.size
+    ):
+        raise TargetError(
+            f"{types.source} is the BTF of another build than the kernel, which has "
+            f"its own of {stop - start} bytes: leave out -s"
+        )
 
 
 def btf_of_memory(

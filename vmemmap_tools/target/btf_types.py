@@ -23,6 +23,9 @@ MAX_NESTING = 6
 MAX_POINTERS = 8
 MAX_MEMBERS = 1 << 16
 
+EXPORTED_ENUMERATORS = ("PG_", "NR_FREE_PAGES", "HUGETLB_PAGE_DTOR")
+"""Those that VMCOREINFO gives by their own names."""
+
 _KINDS = {
     Kind.INT: "int",
     Kind.FLOAT: "float",
@@ -87,24 +90,33 @@ class BtfTypes:
             raise TargetError(f"{source}: damaged BTF: {error}") from None
 
     def _check(self) -> None:
-        """Compare sizes and offsets with those that the kernel exports itself."""
+        """Compare what the kernel exports itself: sizes, offsets, lengths, numbers."""
         for key in self._vmcoreinfo:
             kind, _, name = key.rstrip(")").partition("(")
-            tag, _, member = name.partition(".")
-            expected = found = None
-            if kind == "SIZE":
-                type_id, expected = self._aggregate(name), self._vmcoreinfo.size(name)
-                found = self.btf[type_id].size if type_id is not None else None
-            elif kind == "OFFSET" and tag in ("page", "mem_section", "zone"):
-                struct, expected = self.struct(tag), self._vmcoreinfo.offset(name)
-                found = (
-                    struct.offset(member) if struct and member in struct else expected
-                )
+            found, expected = self._known(kind, name)
             if found is not None and found != expected:
                 raise TargetError(
                     f"{self.source} is the BTF of another build than the kernel: "
                     f"{name} is {found} there, VMCOREINFO {key}={expected}"
                 )
+
+    def _known(self, kind: str, name: str) -> tuple[int | None, int | None]:
+        """What BTF and VMCOREINFO say of one thing; None where BTF says nothing."""
+        info = self._vmcoreinfo
+        tag, _, member = name.partition(".")
+        if kind == "SIZE":
+            type_id = self._aggregate(name)
+            return (None if type_id is None else self.btf[type_id].size), info.size(
+                name
+            )
+        if kind == "NUMBER" and name.startswith(EXPORTED_ENUMERATORS):
+            return self.enumerator(name), info.number(name)
+        struct = self.struct(tag) if kind in ("OFFSET", "LENGTH") and member else None
+        if struct is None or member not in struct:
+            return None, None
+        if kind == "LENGTH":
+            return struct[member].length, info.length(name)
+        return struct.offset(member), info.offset(name)
 
     # What a TypeProvider answers
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 from .base import MemoryProvider, SymbolProvider, TargetError, TypeProvider, TypeSource
-from .btf_files import btf_of_file, btf_of_memory, btf_of_system
+from .btf_files import btf_of_file, btf_of_memory, btf_of_system, check_against_own
 from .composed import ComposedTarget, SymbolChain
 from .kallsyms import KallsymsTables, read_kallsyms
 from .recorded import RecordedSymbols, RecordedTypes
@@ -109,6 +109,7 @@ def _find_btf(
     """BTF from the files given, else from the kernel; reasons where there is none."""
     found = btf_of_file(files, vmcoreinfo)
     if found is not None:
+        check_against_own(found, memory, symbols)
         return found
     for attempt in _kernels_own(memory, symbols, vmcoreinfo, root):
         try:
