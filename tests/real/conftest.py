@@ -19,7 +19,7 @@ from .cache import RealError
 from .compare import Compare
 from .dumps import FORMS, Dump
 from .matrix import HELP, Choice, chosen
-from .runs import Run
+from .runs import RARE, Run
 from .truth import Truth
 from .walk import PhysicalMemory, QemuWalk
 
@@ -54,6 +54,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         only = next(metafunc.definition.iter_markers("variants"), None)
         if only is not None:
             choices = [choice for choice in choices if choice.variant in only.args]
+        if not any(metafunc.definition.iter_markers("rare")):
+            choices = [choice for choice in choices if choice.variant not in RARE]
         metafunc.parametrize("run", choices, ids=str, indirect=True, scope="session")
     if "form" in metafunc.fixturenames:
         metafunc.parametrize("form", FORMS, indirect=True, scope="session")
@@ -139,9 +141,6 @@ class shown:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_MADE] = Counter()
-    config.addinivalue_line(
-        "markers", "variants(*names): take only the runs of these variants"
-    )
     config.pluginmanager.register(_Log(config), "comparisons")
 
 

@@ -7,6 +7,7 @@ to lay out the vmemmap, never from the tool.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -16,17 +17,22 @@ from .truth import Truth
 from .walk import BASE_SIZE, PER_VMEMMAP_PAGE, STRUCT_PAGE, QemuWalk
 
 __all__ = [
+    "ALTMAP_RESERVE",
     "GIANT",
     "LARGE",
     "PAGES_PER_SECTION",
     "FolioBacking",
+    "altmap_areas",
+    "boot_pages",
     "dax_rows",
+    "device_zones",
     "folio_backing",
     "has_hvo",
     "has_restore_defect",
     "optimised_pages",
     "order_of_head",
     "present_sections",
+    "selfhosted_areas",
     "zone_of",
 ]
 
@@ -66,6 +72,14 @@ def optimised_pages(truth: Truth) -> dict[tuple[int, int], tuple[int, int]]:
     if not has_hvo(truth):
         return {key: (0, sum(counts)) for key, counts in expected.items()}
     return expected
+
+
+def boot_pages(truth: Truth, size: str) -> int:
+    """Huge pages of *size*, as the kernel writes it, that were had at boot: dmesg."""
+    pattern = rf"HugeTLB: registered {re.escape(size)} page size, pre-allocated (\d+)"
+    found = re.search(pattern, truth.parts["dmesg"])
+    assert found is not None, "dmesg does not say what was had at boot"
+    return int(found.group(1))
 
 
 def has_restore_defect(truth: Truth) -> bool:
@@ -141,6 +155,47 @@ def present_sections(truth: Truth) -> set[int]:
     return present
 
 
+def altmap_areas(truth: Truth) -> list[range]:
+    """Page frames of devices that were set aside for their own memmap."""
+    return [
+        range(space.start_pfn, space.data_start_pfn)
+        for space in truth.namespaces
+        if space.has_altmap
+    ]
+
+
+def selfhosted_areas(truth: Truth) -> list[range]:
+    """Page frames at the start of hot-added blocks that hold the block's own memmap.
+
+    The kmem driver asks for it where its device's ``memmap_on_memory`` is set.
+    """
+    per_block = truth.block_size // BASE_SIZE
+    return [
+        range(pfn, pfn + per_block // PER_VMEMMAP_PAGE)
+        for device in truth.dax_devices.values()
+        if device.driver == "kmem" and device.memmap_on_memory
+        for block in truth.memory_blocks
+        for pfn in [block.phys_index * per_block]
+        for start, end, _ in device.mappings
+        if start // BASE_SIZE <= pfn and (pfn + per_block) * BASE_SIZE <= end + 1
+    ]
+
+
+def device_zones(truth: Truth) -> list[tuple[int, int, int]]:
+    """Node, first page frame and span of each zone Device: its node's devices."""
+    spaces: dict[int, list[Namespace]] = {}
+    for space in truth.namespaces:
+        if space.owner != "kmem":
+            region = truth.nd_devices[f"region{space.region}"]
+            node = max(int(region.attributes["numa_node"]), 0)
+            spaces.setdefault(node, []).append(space)
+    found: list[tuple[int, int, int]] = []
+    for node, mine in sorted(spaces.items()):
+        start = min(space.start_pfn for space in mine)
+        found.append((node, start, max(space.end_pfn for space in mine) - start))
+    return found
+
+
 def dax_rows(truth: Truth) -> list[dict[str, Any]]:
     """Rows of ``vmemmap dax``: a page map for every namespace that kmem did not take.
 
@@ -148,6 +203,17 @@ def dax_rows(truth: Truth) -> list[dict[str, Any]]:
     ``hugetlb_free_vmemmap`` says.
     """
     return [_dax_row(space) for space in truth.namespaces if space.owner != "kmem"]
+
+
+def _whole_sections(space: Namespace) -> int:
+    """Sections that lie in a namespace whole: only these get memmap from an altmap.
+
+    x86 maps the memmap of a part of a section with base pages of RAM.
+    """
+    return max(
+        0,
+        space.end_pfn // PAGES_PER_SECTION - -(-space.start_pfn // PAGES_PER_SECTION),
+    )
 
 
 def _dax_row(space: Namespace) -> dict[str, Any]:
@@ -161,7 +227,7 @@ def _dax_row(space: Namespace) -> dict[str, Any]:
         "base_pfn": space.start_pfn,
         "reserve": ALTMAP_RESERVE,
         "free": space.data_start_pfn - space.start_pfn - ALTMAP_RESERVE,
-        "alloc": vmemmap,
+        "alloc": _whole_sections(space) * PAGES_PER_SECTION // PER_VMEMMAP_PAGE,
     }
     return {
         "start_pfn": space.start_pfn,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .kernels import fetch, newest_suite
-from .runs import VARIANTS, Run, boot, cached_runs
+from .runs import RARE, VARIANTS, Run, boot, cached_runs
 
 __all__ = ["HELP", "Choice", "chosen"]
 
@@ -17,14 +17,23 @@ DEFAULT = (
     "newest:la57",
     "newest:nohvo",
     "newest:kmem",
+    "bookworm:pools",
+    "bookworm:removed",
+    "trixie:hosted",
+    "trixie:uma",
+    "newest:partial",
 )
-"""6.1, 6.12 and the newest kernel; small enough for a machine with an empty cache."""
+"""6.1, 6.12 and the newest kernel; each rare guest on one of them."""
 
 FULL = (
     *(f"{suite}:{v}" for suite in ("bookworm", "trixie", "newest") for v in VARIANTS),
+    *(f"bookworm:{v}" for v in ("pools", "removed", "partial", "uma")),
+    *(f"trixie:{v}" for v in ("hosted", "partial", "uma")),
+    *(f"newest:{v}" for v in ("removed", "hosted", "partial", "uma")),
     "sid:kaslr",
     "trixie-security:kaslr",
 )
+"""Rare guests where the kernel bears them: the README says which does not."""
 
 HELP = (
     f"runs to compare: 'default' ({', '.join(DEFAULT)}), 'full', 'cached' (all in the "
@@ -65,10 +74,10 @@ def chosen(matrix: str) -> list[Choice]:
     choices = []
     for name in named or matrix.split(","):
         suite, _, variant = name.partition(":")
-        if not suite or variant not in VARIANTS:
+        if not suite or variant not in (*VARIANTS, *RARE):
             raise ValueError(
                 f"{name!r} is no matrix and no SUITE:VARIANT "
-                f"(variants: {', '.join(VARIANTS)})"
+                f"(variants: {', '.join((*VARIANTS, *RARE))})"
             )
         choices.append(Choice(suite, variant))
     return choices

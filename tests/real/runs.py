@@ -62,8 +62,9 @@ RARE = {
         ),
     ),
     "pools": Variant(
-        "gigantic pages made and demoted at run time, surplus pages",
-        words=("vmemmap_tools.pools=1",),
+        "a gigantic page made and demoted at run time, surplus pages",
+        # As linked, the kernel leaves room for a gigantic page on node 1.
+        words=("nokaslr", "vmemmap_tools.pools=1"),
     ),
     "partial": Variant(
         "device memory that ends inside sections without RAM",

@@ -15,6 +15,8 @@ from .dumps import Dump, DumpFile
 from .runs import Run
 from .types import FILTERED, VERBS
 
+pytestmark = pytest.mark.rare
+
 CHECKS = (("check",), ("check", "--all"), ("check", "--quick"))
 
 

@@ -15,8 +15,10 @@ from vmemmap_tools.commands.session import Session
 
 from .compare import Compare
 from .dumps import Dump
-from .expect import GIANT, has_hvo, has_restore_defect, optimised_pages
+from .expect import boot_pages, has_hvo, has_restore_defect, optimised_pages
 from .truth import Truth
+
+pytestmark = pytest.mark.rare
 
 ALWAYS_SEEN = (
     *("S1", "S2", "S3", "S4", "S5", "S10", "F1", "F2", "F5", "F6", "F9", "F12", "F13"),
@@ -55,10 +57,9 @@ def findings(answer: dict[str, Any], severity: str) -> dict[tuple[str, str], int
 
 def has_boot_tail(dump: Dump, truth: Truth) -> bool:
     """Whether a gigantic page was populated in optimised form at boot."""
-    gigantic = sum(
-        pool.total for pool in truth.hugetlb if pool.size == GIANT and pool.node is None
-    )
-    return bool(has_hvo(truth) and gigantic and dump.kernel.has("zone-shared-tails"))
+    if not has_hvo(truth) or not dump.kernel.has("zone-shared-tails"):
+        return False
+    return bool(boot_pages(truth, "1.00 GiB"))
 
 
 def expected_errors(dump: Dump, truth: Truth) -> dict[tuple[str, str], int]:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .compare import Compare
 from .dumps import Dump
 from .expect import dax_rows
 from .truth import Truth
 from .walk import QemuWalk
+
+pytestmark = pytest.mark.rare
 
 
 def test_page_maps_are_the_namespaces_that_were_configured(

@@ -10,6 +10,8 @@ import pytest
 from .compare import Compare
 from .dumps import VERBS_COMPARED, Answer, Dump
 
+pytestmark = pytest.mark.rare
+
 EVIDENCE = ("memory",)
 """Facts of `vmemmap info` that name the file."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import pytest
+
 from .compare import Compare
 from .dumps import Dump
 from .expect import (
@@ -18,6 +20,8 @@ from .expect import (
 )
 from .truth import Truth
 from .walk import QemuWalk
+
+pytestmark = pytest.mark.rare
 
 NAMES = {LARGE: "2M", GIANT: "1G"}
 

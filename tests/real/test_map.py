@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .compare import Compare
 from .dumps import Dump
 from .walk import BASE_SIZE, QemuWalk
+
+pytestmark = pytest.mark.rare
 
 
 def test_leaves_are_those_of_info_tlb(

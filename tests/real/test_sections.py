@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .compare import Compare
 from .dumps import Dump
 from .expect import PAGES_PER_SECTION, present_sections
 from .truth import Truth
 from .walk import BASE_SIZE, LARGE_SIZE, STRUCT_PAGE, QemuWalk
+
+pytestmark = pytest.mark.rare
 
 
 def _sections_per_block(truth: Truth) -> int:

@@ -3,11 +3,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .compare import Compare
 from .dumps import Dump
-from .expect import GIANT, dax_rows, optimised_pages, present_sections
+from .expect import (
+    GIANT,
+    altmap_areas,
+    dax_rows,
+    optimised_pages,
+    present_sections,
+    selfhosted_areas,
+)
 from .truth import Truth
 from .walk import BASE_SIZE, LARGE_SIZE, QemuWalk
+
+pytestmark = pytest.mark.rare
 
 
 def test_memmap_counters_are_those_of_vmstat(
@@ -82,19 +93,23 @@ def test_savings_add_up_and_nothing_is_unexplained(
 def test_frames_on_devices_are_those_within_the_altmaps(
     dump: Dump, truth: Truth, walk: QemuWalk, compare: Compare
 ) -> None:
-    areas = [
-        range(space.start_pfn, space.data_start_pfn)
-        for space in truth.namespaces
-        if space.has_altmap
-    ]
-    judge = sum(any(frame in area for area in areas) for frame in walk.mappings)
+    on_device = _frames_in(walk, altmap_areas(truth))
+    selfhosted = _frames_in(walk, selfhosted_areas(truth))
     totals = dump.totals("summary")
-    compare.equal("summary: altmap_frames = info tlb", totals["altmap_frames"], judge)
-    compare.equal(
-        "summary: net_ram_bytes = info tlb",
-        totals["net_ram_bytes"],
-        (len(walk.mappings) - judge + walk.page_tables) * BASE_SIZE,
-    )
+    for name, value in (
+        ("altmap_frames", on_device),
+        ("selfhosted_frames", selfhosted),
+        (
+            "net_ram_bytes",
+            (len(walk.mappings) - on_device - selfhosted + walk.page_tables)
+            * BASE_SIZE,
+        ),
+    ):
+        compare.equal(f"summary: {name} = info tlb", totals[name], value)
+
+
+def _frames_in(walk: QemuWalk, areas: list[range]) -> int:
+    return sum(any(frame in area for area in areas) for frame in walk.mappings)
 
 
 def test_sections_are_counted_as_sysfs_and_devices_have_them(

@@ -8,10 +8,12 @@
  *   hold dax PATH ALIGN COUNT   map COUNT units of ALIGN bytes of a device DAX
  *   hold kpageflags             print runs of pages of one class
  *
- * The first three print "VA PFN" of each 2M step, then "done", and stay alive.
+ * The first three print "VA PFN" of each 2M step, then "done", and stay alive. At
+ * SIGUSR1 they print again from the start of the file: pages may have moved.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,20 +44,27 @@ static void hold(int fd, int flags, size_t size)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY);
 	char *base = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	sigset_t again;
+	int caught;
 
 	if (pagemap < 0)
 		die("pagemap");
 	if (base == MAP_FAILED)
 		die("mmap");
-	for (size_t at = 0; at < size; at += STEP) {
-		base[at] = 1;
-		printf("%#lx %#lx\n", (unsigned long)(base + at),
-		       pfn_of(pagemap, base + at));
+	sigemptyset(&again);
+	sigaddset(&again, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &again, NULL);
+	for (;;) {
+		for (size_t at = 0; at < size; at += STEP) {
+			base[at] = 1;
+			printf("%#lx %#lx\n", (unsigned long)(base + at),
+			       pfn_of(pagemap, base + at));
+		}
+		printf("done\n");
+		fflush(stdout);
+		sigwait(&again, &caught);
+		rewind(stdout);
 	}
-	printf("done\n");
-	fflush(stdout);
-	for (;;)
-		pause();
 }
 
 enum { HEAD = 15, TAIL = 16, HUGE = 17, NOPAGE = 20, RESERVED = 32 };

@@ -124,7 +124,17 @@ keep() {
 	name=$1
 	shift
 	hold "$@" > "/run/held/$name" 2> "/run/held-error-$name" &
+	echo "$! $name" >> /run/holders
 	wait_for 30 has_finished "$name" || say "cannot hold $name"
+}
+
+# tell_again: where the pages in use are now; they move when memory goes offline
+tell_again() {
+	while read -r pid name; do
+		: > "/run/held/$name"
+		kill -USR1 "$pid"
+		wait_for 30 has_finished "$name" || say "cannot say where $name is"
+	done < /run/holders
 }
 
 keep file file /huge-2M/held 4
@@ -151,18 +161,22 @@ attempt() {
 NODE_2M=hugepages/hugepages-2048kB
 NODE_1G=hugepages/hugepages-1048576kB
 
-# Gigantic pages made and demoted at run time; pages beyond the pool.
-pools() { cat $NODES/node*/$NODE_1G/nr_hugepages $NODES/node*/$NODE_2M/nr_hugepages; }
+# A gigantic page given back, made again at run time and demoted; pages beyond the pool.
+gigantic() { echo "1G pages" $(cat $NODES/node*/$NODE_1G/nr_hugepages); }
 
 if asked pools; then
-	attempt "echo 1 > $NODES/node0/$NODE_1G/nr_hugepages"
-	echo "pools" $(pools) >> /run/attempts
+	for pages in 0 1; do
+		attempt "echo $pages > $NODES/node1/$NODE_1G/nr_hugepages"
+		gigantic >> /run/attempts
+	done
 	attempt "echo 1 > $NODES/node1/$NODE_1G/demote"
-	echo "pools" $(pools) >> /run/attempts
+	step demote-node1
 	attempt "echo 100 > $NODES/node1/$NODE_2M/nr_hugepages"
+	step to-100-node1
 	attempt "echo 20 > /proc/sys/vm/nr_overcommit_hugepages"
 	free=$(cat /sys/kernel/mm/$NODE_2M/free_hugepages)
 	keep surplus anon $((free + 6))
+	step surplus-6
 fi
 
 # The last block of memory that hosts its own vmemmap goes offline again.
@@ -182,6 +196,7 @@ if asked remove; then
 		attempt "echo offline > $block/state"
 		break
 	done
+	step offline
 	for block in $(cat /run/onlined 2> /dev/null); do
 		attempt "echo offline > /sys/devices/system/memory/$block/state"
 	done
@@ -251,6 +266,7 @@ record() {
 		$DAX/devices/*/memmap_on_memory $DAX/devices/*/mapping*/start \
 		$DAX/devices/*/mapping*/end $DAX/devices/*/mapping*/page_offset
 	part dax-links; links $DAX/devices/*/driver
+	tell_again
 	part held; values /run/held/*
 	part held-errors; values /run/held-error-*
 	part kpageflags; hold kpageflags
