@@ -7,7 +7,7 @@ and within one kernel every folio may differ; the frames behind a folio cannot l
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from .vmemmap import HOLE, Vmemmap
@@ -128,22 +128,40 @@ class Classifier:
                 )
         return classify(self._vmemmap, first, pages, self._zone_tails)
 
-    def alike(self, first: int, pages: int, count: int) -> CompoundBacking | None:
-        """What backs the first of ``count`` compounds, one behind the other.
+    def alike(
+        self, first: int, pages: int, count: int
+    ) -> Iterator[CompoundBacking] | None:
+        """What backs each of ``count`` compounds, one behind the other.
 
-        None unless the others are backed likewise, by heads of their own.
+        None unless they differ in nothing but the frame of their head, all of them
+        having their tails on the one shared page of their zone.
         """
+        heads = self._heads_of_alike(first, pages, count)
+        if heads is None:
+            return None
+        tail, is_readonly = self._tail, self._is_readonly
+        return (
+            CompoundBacking("zone-shared", pages, pages, 1, head, tail, is_readonly)
+            for head in heads
+        )
+
+    def _heads_of_alike(self, first: int, pages: int, count: int) -> list[int] | None:
+        """The frames of the heads of such compounds, once their tail is looked at."""
         entries = self._vmemmap.entries(first, count * pages)
         heads, tails = entries[::pages], entries[1::pages]
         if pages < 2 or any(entries[i::pages] != tails for i in range(2, pages)):
             return None
-        if not all(head & self._present for head in heads) or len(set(heads)) < count:
+        tail, present, mask = tails[0], self._present, self._address_mask
+        if not tail & present or tails.count(tail) != count:
             return None
-        backing = self(first, pages)
-        if backing.layout != "zone-shared" or tails.count(tails[0]) != count:
+        if tail != self._tail_entry:
+            self._look_at_tail(tail)
+        if not self._is_shared_by_zone or not all([h & present for h in heads]):
             return None
-        frames = {(head & self._address_mask) >> self._page_shift for head in heads}
-        return backing if frames.isdisjoint(self._zone_tails) else None
+        frames = [(head & mask) >> self._page_shift for head in heads]
+        own = set(frames)
+        is_usual = len(own) == count and own.isdisjoint(self._zone_tails)
+        return frames if is_usual else None
 
     def _look_at_tail(self, entry: int) -> None:
         fmt = self._format

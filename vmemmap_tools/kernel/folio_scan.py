@@ -61,16 +61,22 @@ class FolioScan:
 
     def each(self) -> Iterator[Folio]:
         """Every folio, by pfn."""
-        return (folio for folio, _ in self._folios(together=False))
+        for heads, backings in self._found():
+            for head, backing in zip(heads, backings):
+                pfn, _, order, (node, zone_index), private = head
+                yield Folio(pfn, order, node, zone_index, private, backing)
 
     def alike(self) -> Iterator[tuple[Folio, int]]:
         """(folio, count): so many folios one behind the other, of which this is one.
 
         They differ in nothing but their place and the frame of their head.
         """
-        return self._folios(together=True)
+        for heads, backings in self._found():
+            pfn, _, order, place, private = heads[0]
+            yield Folio(pfn, order, *place, private, next(backings)), len(heads)
 
-    def _folios(self, together: bool) -> Iterator[tuple[Folio, int]]:
+    def _found(self) -> Iterator[tuple[list[Head], Iterator[CompoundBacking]]]:
+        """Heads of folios, with what backs each: several at once if they are alike."""
         if not self.orders:
             return
         scan = _Scan(self.memory, self.pages, self.vmemmap, self.missing)
@@ -79,21 +85,21 @@ class FolioScan:
         covered = 0
         sizes = {o: self.pages.geometry.vmemmap_pages(o) for o in self.orders}
         for run, data in self._runs(scan, step):
-            heads = list(scan.heads_of(run, data))
-            if together and run[0][0] >= covered and _are_alike(heads, run, step):
-                pfn, number, order, place, private = heads[0]
-                shared = classify.alike(number, sizes[order], len(run))
-                if shared is not None:
-                    covered = pfn + len(run) * step
-                    yield Folio(pfn, order, *place, private, shared), len(run)
+            heads = scan.heads_of(run, data)
+            if run[0][0] >= covered and _are_alike(heads, run, step):
+                _, number, order, _, _ = heads[0]
+                backings = classify.alike(number, sizes[order], len(heads))
+                if backings is not None:
+                    covered = run[-1][0] + step
+                    yield heads, backings
                     continue
-            for pfn, number, order, place, private in heads:
+            for head in heads:
+                pfn, number, order, _, _ = head
                 # Orders come from memory: only those of pools, at their alignment.
                 if order not in sizes or pfn < covered or pfn & (1 << order) - 1:
                     continue
                 covered = pfn + (1 << order)
-                backing = classify(number, sizes[order])
-                yield Folio(pfn, order, *place, private, backing), 1
+                yield [head], iter((classify(number, sizes[order]),))
 
     def _runs(self, scan: _Scan, step: int) -> Iterator[tuple[Run, bytes]]:
         with self.progress("looking for huge pages", len(self.sections)) as bar:
@@ -134,7 +140,7 @@ class _Scan:
         self._words = _words_at(offsets, pages.byteorder)
         self._places: dict[int, tuple[int, int]] = {}
 
-    def heads_of(self, run: Run, data: bytes) -> Iterator[Head]:
+    def heads_of(self, run: Run, data: bytes) -> list[Head]:
         """The hugetlb heads of a run.
 
         The struct page behind a head has to name it: remains of a freed folio do not.
@@ -144,6 +150,7 @@ class _Scan:
         head_bit, has_mask, unpack = pages.head_bit, pages.has_mask, self._words
         base_va, length, first_pa = pages.base_va, self._length, run[0][2]
         places, place_shift = self._places, pages.place_shift
+        found = []
         for pfn, number, pa in run:
             part = data[pa - first_pa : pa - first_pa + length]
             if not is_hugetlb(part):
@@ -157,7 +164,8 @@ class _Scan:
             if place is None:
                 place = pages.node_of(flags), pages.zone_index_of(flags)
                 places[flags >> place_shift] = place
-            yield pfn, number, order_of(part), place, private
+            found.append((pfn, number, order_of(part), place, private))
+        return found
 
     def _candidates(self, section: Section, step: int) -> list[Candidate]:
         """The section's step-th struct pages, where mapped."""

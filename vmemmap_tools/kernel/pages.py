@@ -8,7 +8,7 @@ read through the direct map would give other heads (masks, fake heads).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,6 +136,12 @@ class Pages:
     def vmemmap_page(self, pfn: int) -> int:
         """Number of the vmemmap page that holds the pfn's struct page."""
         return self._vmemmap.page_number(self.va(pfn))
+
+    def vmemmap_pages(self, pfns: Iterable[int]) -> list[int]:
+        """`vmemmap_page` of many pfns."""
+        size, shift = self.size, self.geometry.page_shift
+        base = self.base_va - self._vmemmap.start_va
+        return [base + pfn * size >> shift for pfn in pfns]
 
     # Reading
 

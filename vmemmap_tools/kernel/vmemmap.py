@@ -100,6 +100,7 @@ class Vmemmap:
         self._grouped_slot = -1
         self._grouped: tuple[array[int], array[int]] | None = None
         self._huge: dict[int, int] = {}
+        self._full: set[int] = set()
         self.frames = FrameCounts()
         self.flags = LeafFlags(self._format)
         self.base_leaves = 0
@@ -139,11 +140,12 @@ class Vmemmap:
 
     def _add_table(self, item: LeafTable) -> None:
         table = item.entries
-        self._tables[item.va - self.start_va >> self._slot_shift] = table
+        slot = item.va - self.start_va >> self._slot_shift
+        self._tables[slot] = table
         self.leaf_tables += 1
-        fmt, shift = self._format, self._page_shift
-        first = table[0]
+        fmt, shift, first = self._format, self._page_shift, table[0]
         if first & fmt.present_mask and adjoining_frames(table, 1 << shift):
+            self._full.add(slot)
             self.base_leaves += len(table)
             self.readonly_leaves += len(table) * fmt.is_readonly(first)
             self.frames.add_range((first & fmt.address_mask) >> shift, len(table))
@@ -151,11 +153,14 @@ class Vmemmap:
             return
         self.flags.add_table(self.page_number(item.va), table)
         once, often = count_entries(table, self._folio_pages)
-        present, ro_mask, ro = fmt.present_mask, fmt.readonly_mask, fmt.readonly_value
-        mask = fmt.address_mask
+        present, mask = fmt.present_mask, fmt.address_mask
+        ro_mask, ro = fmt.readonly_mask, fmt.readonly_value
         single = [e for e in once if e & present]
         repeated = [(e, n) for e, n in often.items() if e & present]
-        self.base_leaves += len(single) + sum([n for _, n in repeated])
+        leaves = len(single) + sum([n for _, n in repeated])
+        self.base_leaves += leaves
+        if leaves == len(table):
+            self._full.add(slot)
         self.readonly_leaves += [e & ro_mask for e in single].count(ro)
         self.readonly_leaves += sum([n for e, n in repeated if e & ro_mask == ro])
         self.frames.add_each([(e & mask) >> shift for e in single])
@@ -167,6 +172,7 @@ class Vmemmap:
         pa = fmt.leaf_pa(item.entry, item.level)
         slot = item.va - self.start_va >> self._slot_shift
         self._huge[slot] = item.entry & ~fmt.address_mask | pa
+        self._full.add(slot)
         self.huge_leaves += 1
         self.flags.add_huge(self.page_number(item.va), item.entry, item.level)
         self.readonly_leaves += fmt.is_readonly(item.entry)
@@ -236,10 +242,12 @@ class Vmemmap:
             return "base"
         return "huge" if slot in self._huge else "hole"
 
-    def is_full(self, number: int) -> bool:
-        """Whether every page of this page's slot is mapped."""
-        table = self._tables.get(number // self._per_slot)
-        return table is None or all(map(self._format.present_mask.__and__, table))
+    def is_full(self, first: int, count: int = 1) -> bool:
+        """Whether the slots of these pages are mapped, each to its last page."""
+        slots = range(
+            first // self._per_slot, (first + count - 1) // self._per_slot + 1
+        )
+        return self._full.issuperset(slots)
 
     def head_and_tail(self, first: int, count: int) -> tuple[int, int] | None:
         """The entry of page ``first`` and the one that all pages behind it share.

@@ -9,10 +9,11 @@ in a hugetlb folio are not judged, nor those that may hold anything while it is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import unpack_from
 
 from ...kernel.hugetlb import Folio
 from ...kernel.pages import PAGES_OF_FOLIO_HEAD
-from ...target.base import Struct
+from ...target.base import ByteOrder, Struct
 from .clones import has_restored_clones
 from .context import Context
 from .findings import Place, Violation, hexed
@@ -51,17 +52,25 @@ class FolioWords:
         self._size = context.kernel.pages.size
         self._order = context.kernel.target.byteorder
         self._tails: dict[tuple[int, int, bool], tuple[Checks, ...]] = {}
+        self._offsets: dict[int, list[int]] = {}
         self._sound: dict[int, bytes] = {}
         """The last tails that were as they should be: many folios have the same."""
         self._most = _buddy_order(context)
         self._head = _head_members(context)
         self._free = _free_members(context)
         self._counts = _count_members(context)
+        self._usual_heads = [
+            _Words(members, self._order)
+            for members in (self._head, [*self._head, *self._free])
+        ]
 
     def offsets_of(self, folio: Folio) -> list[int]:
         """Of which words of its tails `judge` asks."""
         checks = self._checks_of(folio)
-        return sorted({word.offset for _, words in checks for word in words})
+        if id(checks) not in self._offsets:
+            offsets = {word.offset for _, words in checks for word in words}
+            self._offsets[id(checks)] = sorted(offsets)
+        return self._offsets[id(checks)]
 
     def judge(self, folio: Folio, index: int, data: bytes) -> Iterator[Violation]:
         """Struct pages of a folio, from its ``index``-th on.
@@ -141,6 +150,9 @@ class FolioWords:
     def _judge_head(self, folio: Folio, data: bytes) -> Iterator[Violation]:
         context, order = self._context, self._order
         is_free = bool(context.hpg(folio, "freed"))
+        count = self._counts[0].of(data, 0, order) if self._counts else 0
+        if count in (0, 1 << folio.order) and self._usual_heads[is_free].fit(data):
+            return
         members = [*self._head, *self._free] if is_free else self._head
         expected = {m.name: m.value for m in members}
         wrong = {
@@ -168,6 +180,24 @@ class FolioWords:
                 "flags": context.kernel.hugetlb.flag_names(folio),
             },
         )
+
+
+class _Words:
+    """Members of a head, compared word by word: nearly every head is as it should."""
+
+    def __init__(self, members: list[Member], byteorder: ByteOrder):
+        words = by_word(members, byteorder)
+        count = max((word.offset // 8 for word in words), default=-1) + 1
+        self._format = f"{'<' if byteorder == 'little' else '>'}{count}Q"
+        self._size = 8 * count
+        self._words = [(w.offset // 8, w.mask, w.value) for w in words]
+
+    def fit(self, data: bytes) -> bool:
+        """Whether all members have their value."""
+        if len(data) < self._size:
+            return False  # a damaged pool may have any order
+        found = unpack_from(self._format, data)
+        return all([found[i] & mask == value for i, mask, value in self._words])
 
 
 def _buddy_order(context: Context) -> int:

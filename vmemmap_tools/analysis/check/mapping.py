@@ -73,7 +73,7 @@ def _holes(context: Context) -> Iterator[Violation]:
         for pfn, count in units:
             first = kernel.pages.vmemmap_page(pfn)
             last = kernel.vmemmap.page_number(kernel.pages.va(pfn + count) - 1)
-            if first < 0:
+            if first < 0 or kernel.vmemmap.is_full(first, last - first + 1):
                 continue
             entries = kernel.vmemmap.entries(first, last - first + 1)
             holes = [i for i, e in enumerate(entries) if not e & present]
@@ -178,7 +178,9 @@ def _empty_tables(context: Context) -> Iterator[Violation]:
             is_empty = below is None or below.level >= upper.level
         else:
             first = vmemmap.page_number(upper.va)
-            is_empty = not any(vmemmap.entries(first, vmemmap.pages_per_slot))
+            is_empty = not vmemmap.is_full(first) and not any(
+                vmemmap.entries(first, vmemmap.pages_per_slot)
+            )
         if is_empty and not vmemmap.is_absent(vmemmap.page_number(upper.va)):
             yield Violation(
                 _section_of(context, upper.va),

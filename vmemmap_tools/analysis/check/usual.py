@@ -37,17 +37,15 @@ class UsualFolios:
 
     def __init__(self, context: Context):
         self._folios = context.folios
-        pages = context.kernel.pages
-        self.starts = array(
-            "Q", (max(0, pages.vmemmap_page(f.pfn)) for f in self._folios)
-        )
+        numbers = context.kernel.pages.vmemmap_pages([f.pfn for f in self._folios])
+        self.starts = array("Q", [max(0, number) for number in numbers])
         self._usual = bytearray(len(self._folios))
         flag = context.kernel.hugetlb.flag_bits.get(OPTIMISED_FLAG)
         self._mark(context, None if flag is None else 1 << flag)
 
     def _mark(self, context: Context, flag: int | None) -> None:
         layout, vmemmap = prescribed_layout(context), context.kernel.vmemmap
-        tails, mappings = context.kernel.tail_frames, vmemmap.frames.mappings
+        tails, shared = context.kernel.tail_frames, vmemmap.frames.shared
         is_readonly, usual = vmemmap.is_readonly, self._usual
         for i, folio in enumerate(self._folios):
             backing = folio.backing
@@ -58,12 +56,12 @@ class UsualFolios:
             if layout == "zone-shared":
                 tail = tails.get(backing.tail_frame)
                 own = tail == (folio.node, folio.zone_index, folio.order)
-                own = own and mappings(backing.head_frame) == 1
+                own = own and backing.head_frame not in shared
             elif layout == "self-shared":
-                own = mappings(backing.head_frame) == backing.pages
+                own = shared.get(backing.head_frame) == backing.pages
             else:
-                own = mappings(backing.head_frame) == 1
-                own = own and mappings(backing.tail_frame) == backing.pages - 1
+                own = backing.head_frame not in shared
+                own = own and shared.get(backing.tail_frame) == backing.pages - 1
             usual[i] = own and not is_readonly(self.starts[i])
 
     def others(self) -> Iterator[Folio]:
