@@ -44,7 +44,7 @@ def _run(arguments: Sequence[str]) -> tuple[float, float]:
 
 
 def measure_points(gibs: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """A row for the build and for each verb at each size in GiB."""
+    """A row for the build, for each verb and for a capsule, at each size in GiB."""
     for gib in gibs:
         with tempfile.TemporaryDirectory(prefix="vmemmap-bench-") as name:
             directory = Path(name)
@@ -53,6 +53,10 @@ def measure_points(gibs: Sequence[int]) -> Iterator[dict[str, Any]]:
             commands = {"build": ["model", "build", f"{name}/spec.toml", "-o", name]}
             opening = ["-c", f"{name}/vmcore", "-s", f"{name}/vmlinux"]
             commands.update({verb: [*opening, verb] for verb in VERBS})
+            commands["capsule"] = [*opening, "capsule", f"{name}/capsule"]
             for verb, arguments in commands.items():
                 seconds, mib = _run(arguments)
-                yield {"gib": gib, "process": verb, "cpu_s": seconds, "mib": mib}
+                row = {"gib": gib, "process": verb, "cpu_s": seconds, "mib": mib}
+                if verb == "capsule":
+                    row["file_mb"] = (directory / "capsule").stat().st_size / 1e6
+                yield row

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Callable
 
 from ..kernel.kernel import Kernel
 from ..kernel.layout import LayoutError
+from ..kernel.pages import Page
 from ..target.base import Fault, Target
 from ..target.recorded import CapsuleNote
 from ..target.words import WORD
@@ -26,7 +28,8 @@ from .store import PAGE_SHIFT, Store
 __all__ = ["Capsule", "capture"]
 
 FOREIGN_TYPES = frozenset({"buddy", "hugetlb", "offline", "unaccepted", "zsmalloc"})
-BUDDY_BEFORE_TYPES = 0xFFFFFF7F
+BUDDY_BEFORE_TYPES, NO_TYPE = 0xFFFFFF7F, 0xFFFFFFFF
+"""In ``_mapcount``, unsigned."""
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Capsule:
                 "reason": "; ".join(KINDS[kind] for kind in kinds),
             }
 
+    @cached_property
     def totals(self) -> dict[str, Any]:
         """Sums, and what did not go in."""
         frames = {*self.store.frames(), *self.store.words.frames()}
@@ -102,7 +106,7 @@ def capture(
     recorder.note.words = store.words
     recorder.note.source = f"answers recorded from {target.release}"
     capsule = Capsule(store, recorder.note, target, slide, views, withheld, changed)
-    recorder.note.account = {**capsule.totals(), "struct_pages": with_struct_pages}
+    recorder.note.account = {**capsule.totals, "struct_pages": with_struct_pages}
     return capsule
 
 
@@ -130,52 +134,73 @@ def _slide(kernel: Kernel, recorder: Recorder) -> int:
 def _foreign(kernel: RecordedKernel, store: Store) -> Iterable[tuple[int, str]]:
     """(frame, why it is left out)."""
     plain = Kernel(kernel.recorder.inner)
-    mapping = _offset(plain, "mapping")
+    owner = _Owner(plain)
     for pfn in sorted({*store.frames(), *store.words.frames()}):
         unknown = store.kinds(pfn) - set(KINDS)
         if unknown:
             yield pfn, f"read as {', '.join(sorted(unknown))}, which no capsule holds"
             continue
         try:
-            reason = _owner(plain, pfn, mapping)
+            reason = owner.of(pfn)
         except (Fault, LayoutError, OverflowError):
             reason = "its struct page cannot be read: nothing tells whose it is"
         if reason is not None:
             yield pfn, reason
 
 
-def _offset(kernel: Kernel, member: str) -> int | None:
-    page = kernel.target.struct("page")
-    return page.offset(member) if page is not None and member in page else None
+class _Owner:
+    """Whose a frame is, as far as its struct page says so."""
 
+    def __init__(self, kernel: Kernel):
+        self._kernel = kernel
+        page, self._pages = kernel.target.struct("page"), kernel.pages
+        known = page is not None and "mapping" in page
+        self._mapping_at = page.offset("mapping") if page and known else None
+        bits = map(kernel.target.enumerator, ("PG_head", "PG_lru", "PG_slab"))
+        self._telling = sum(1 << bit for bit in bits if bit is not None)
 
-def _owner(kernel: Kernel, pfn: int, mapping_at: int | None) -> str | None:
-    pages = kernel.pages
-    pgmap = kernel.pgmaps.of_pfn(pfn)
-    if pgmap is not None:
-        # The device holds its users' data, but for the vmemmap in its altmap, whose
-        # own struct pages are never set up.
-        altmap = pgmap.altmap
-        is_inside = altmap is not None and altmap.base_pfn <= pfn < altmap.end_pfn
-        return None if is_inside else "it is memory of a device"
-    page = pages.page(pfn)
-    if page.is_tail:
-        page = pages.page(pages.pfn(page.head_va))
-    if page.is_poisoned or not any(page.data):
+    def of(self, pfn: int) -> str | None:
+        """Why a frame is left out. Raises `Fault`, `LayoutError`, OverflowError."""
+        pgmap = self._kernel.pgmaps.of_pfn(pfn)
+        if pgmap is not None:
+            # The device holds its users' data, but for the vmemmap in its altmap,
+            # whose own struct pages are never set up.
+            altmap = pgmap.altmap
+            is_inside = altmap is not None and altmap.base_pfn <= pfn < altmap.end_pfn
+            return None if is_inside else "it is memory of a device"
+        page = self._pages.page(pfn)
+        if page.is_tail:
+            page = self._pages.page(self._pages.pfn(page.head_va))
+        return None if self._is_plain(page) else self._said_by(page)
+
+    def _is_plain(self, page: Page) -> bool:
+        """Whether nothing at all is said: so it is of nearly all frames."""
+        at = self._mapping_at
+        return (
+            page.mapcount_word == NO_TYPE
+            and not page.flags & self._telling
+            and at is not None
+            and page.data[at : at + 8] == bytes(8)
+        )
+
+    def _said_by(self, page: Page) -> str | None:
+        pages = self._pages
+        if page.is_poisoned or not any(page.data):
+            return None
+        kind = pages.type_name(page)
+        if kind == "slab" or pages.has_flag(page, "PG_slab"):
+            return None
+        if kind in FOREIGN_TYPES or page.mapcount_word == BUDDY_BEFORE_TYPES:
+            return f"its struct page says that it is {kind or 'free'}"
+        if pages.has_flag(page, "PG_lru"):
+            return "its struct page says that it is on an LRU list"
+        at = self._mapping_at
+        if at is not None and any(page.data[at : at + 8]):
+            return "its struct page has a mapping"
+        # Only a head has struct pages behind it that tell; others may end a section.
+        if page.flags & pages.head_bit and pages.hugetlb_order(page.pfn) is not None:
+            return "its struct page says that it is a huge page"
         return None
-    kind = pages.type_name(page)
-    if kind == "slab" or pages.has_flag(page, "PG_slab"):
-        return None
-    if kind in FOREIGN_TYPES or page.mapcount_word == BUDDY_BEFORE_TYPES:
-        return f"its struct page says that it is {kind or 'free'}"
-    if pages.has_flag(page, "PG_lru"):
-        return "its struct page says that it is on an LRU list"
-    if mapping_at is not None and any(page.data[mapping_at : mapping_at + 8]):
-        return "its struct page has a mapping"
-    # Only a head has struct pages behind it that tell; others may end a section.
-    if page.flags & pages.head_bit and pages.hugetlb_order(page.pfn) is not None:
-        return "its struct page says that it is a huge page"
-    return None
 
 
 def _changes(recorder: Recorder) -> Counter[str]:

@@ -19,7 +19,6 @@ from ..kernel.kernel import Kernel
 from ..kernel.memory import Memory, Record
 from ..kernel.pgmap import Pgmaps
 from ..kernel.sections import Sections
-from ..kernel.strided import strided_u64
 from ..kernel.zones import Zones
 from ..target.base import (
     Evidence,
@@ -99,8 +98,7 @@ class Recorder:
         if known is not None:
             return known
         data = self.inner.read_physical(pa, step * count)
-        for at in offsets:
-            words.put(pa + at, step, strided_u64(data, at, step, self.byteorder))
+        words.put(pa, step, offsets, data, self.byteorder)
         if self.live:
             return words.structs(pa, step, count, offsets, self.byteorder) or data
         return data

@@ -53,6 +53,10 @@ class FrameStates:
         self._type_at = page.offset("_mapcount")
         self._mapping_at = page.offset("mapping") if "mapping" in page else None
         self._order = target.byteorder
+        places = {self._flags_at, self._refcount_at, self._type_at}
+        if self._mapping_at is not None:
+            places.add(self._mapping_at)
+        self._words = sorted({at // 8 * 8 for at in places})
         self._bad_flags = {
             1 << bit: name
             for name, bit in target.enumerators("pageflags").items()
@@ -126,7 +130,7 @@ class FrameStates:
     def _judge_run(
         self, pfn: int, count: int, exempt: Callable[[int], bool]
     ) -> Iterator[FrameState]:
-        data = self._pages.read(pfn, count)
+        data = self._pages.read_words(pfn, count, self._words)
         size = self._size
         for i in self._suspects(data, pfn):
             state = self._judge(pfn + i, data[i * size : (i + 1) * size])

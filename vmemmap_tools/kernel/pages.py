@@ -175,6 +175,17 @@ class Pages:
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_heads(self, pfn: int, count: int, offsets: Sequence[int]) -> bytes:
+        """As `read_words`, but the struct pages that make a folio's head are whole.
+
+        The words of these differ from folio to folio, those of the tails do not.
+        """
+        first = min(count, PAGES_OF_FOLIO_HEAD)
+        heads = self.read(pfn, first)
+        if first == count:
+            return heads
+        return heads + self.read_words(pfn + first, count - first, offsets)
+
     def _adjoining(self, va: int, count: int) -> Iterator[tuple[int, int]]:
         """(physical address, struct pages) of runs that lie in frames side by side."""
         page_size, per_slot = self.geometry.page_size, self._vmemmap.pages_per_slot
@@ -184,7 +195,7 @@ class Pages:
             number = self._vmemmap.page_number(va)
             frame, pages = self._vmemmap.frame(number), 1
             if frame == HOLE:
-                raise Fault(va, end - va, "unmapped")
+                raise Fault(va, end - va, self._vmemmap.why_not_mapped(number))
             if self._vmemmap.slot_kind(number) == "huge":
                 pages = per_slot - number % per_slot
             offset = va % page_size

@@ -21,7 +21,7 @@ __all__ = ["CapsuleNote", "RecordedSymbols", "RecordedTypes"]
 
 T = TypeVar("T")
 
-FORMAT = 2
+FORMAT = 3
 MAX_TEXT = 1 << 12
 MAX_SIZE = 1 << 32
 MEMBER_KINDS = frozenset(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...kernel.hugetlb import Folio
-from ...kernel.pages import PAGES_OF_FOLIO_HEAD
 from ...kernel.strided import all_equal, strided_u64
 from ...target.base import Fault
 from .context import Context
@@ -177,11 +176,9 @@ def _read(
     What the other words hold says nothing.
     """
     pages = context.kernel.pages
-    data = pages.read_words(pfn, count, words)
-    if pfn != folio.pfn:
-        return data
-    heads = pages.read(pfn, min(count, PAGES_OF_FOLIO_HEAD))
-    return heads + data[len(heads) :]
+    if pfn == folio.pfn:
+        return pages.read_heads(pfn, count, words)
+    return pages.read_words(pfn, count, words)
 
 
 @rule(

@@ -97,10 +97,10 @@ def _judge_pages(
         offsets.append(map_at)
     is_first = head is None or head == pfn
     try:
-        data = pages.read_words(pfn, count, offsets)
         if is_first and pgmap.vmemmap_shift:
-            heads = pages.read(pfn, PAGES_OF_FOLIO_HEAD)
-            data = heads + data[len(heads) :]
+            data = pages.read_heads(pfn, count, offsets)
+        else:
+            data = pages.read_words(pfn, count, offsets)
     except Fault as fault:
         if fault.kind != "unmapped":  # S4 tells of holes
             context.unread(fault, "struct pages of device memory", count)
