@@ -62,8 +62,18 @@ class Described:
         ]
         stop = BTF_AT + len(self.btf)
         symbols += [("R", "__start_BTF", BTF_AT), ("R", "__stop_BTF", stop)]
+        self.symbols = symbols
+        self.kaslr_offset = image.kaslr_offset
         self.tables = encode(symbols, KALLSYMS_AT)
         self.tables.pieces[BTF_AT] = self.btf
+
+    def symbol_list(self, distance: int = 0) -> bytes:
+        """A file like /proc/kallsyms, of a boot that put the kernel elsewhere."""
+        lines = (
+            f"{address + distance if address >> 63 else address:016x} {letter} {name}\n"
+            for letter, name, address in self.symbols
+        )
+        return "".join(lines).encode()
 
     def kernel(self, types: TypeSource = "dwarf", has_kallsyms: bool = True) -> Kernel:
         """The machine by types of this origin."""

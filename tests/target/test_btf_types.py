@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from vmemmap_tools.target.providers import compose
 from vmemmap_tools.target.variables import VARIABLES
 from vmemmap_tools.target.vmcoreinfo import VmcoreInfo
 
-from .machines import Described, MemoryWithTables, answer
+from .machines import BTF_AT, Described, MemoryWithTables, answer
 
 SUBJECTS = ("types", "symbols")
 NOTE = "SIZE(page)=64\nLENGTH(node_data)=16\n"
@@ -213,7 +214,9 @@ def test_a_raw_file_serves_where_the_dump_has_no_btf(tmp_path: Path) -> None:
     described = machine()
     path = tmp_path / "vmlinux.btf"
     path.write_bytes(described.btf)
-    target = compose(described.memory, [str(path)])
+    tables = replace(described.tables, pieces=dict(described.tables.pieces))
+    del tables.pieces[BTF_AT]
+    target = compose(MemoryWithTables(described.memory, tables), [str(path)])
     found, known = target.struct("zone"), described.known.struct("zone")
     assert found is not None and known is not None
     assert [(n, m.offset, m.size) for n, m in found.members.items()] == [
@@ -221,15 +224,43 @@ def test_a_raw_file_serves_where_the_dump_has_no_btf(tmp_path: Path) -> None:
     ]
 
 
-def test_the_command_line_takes_raw_btf_with_s(
+def test_btf_without_symbols_is_refused_where_it_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Variables that are not found would be taken for some that are not there."""
+    path, core = tmp_path / "vmlinux.btf", str(machine().path / "vmcore")
+    path.write_bytes(machine().btf)
+    for types in ("auto", "btf"):
+        assert main(["-c", core, "-s", str(path), "--types", types, "hvo"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{path} has no addresses" in line and "give System.map" in line
+
+
+def test_btf_of_a_running_kernel_that_hides_its_symbols_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sys/kernel/btf").mkdir(parents=True)
+    (tmp_path / "sys/kernel/btf/vmlinux").write_bytes(machine().btf)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/kallsyms").write_text("0000000000000000 T _text\n")
+    assert compose(machine().memory, root=tmp_path).struct("zone") is None
+    with pytest.raises(TargetError, match=r"has no addresses.*shows no addresses"):
+        compose(machine().memory, types="btf", root=tmp_path)
+
+
+def test_the_command_line_takes_raw_btf_and_a_symbol_list_with_s(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, core = tmp_path / "vmlinux.btf", str(machine().path / "vmcore")
+    symbols = tmp_path / "System.map"
+    symbols.write_bytes(machine().symbol_list())
     path.write_bytes(machine().btf)
-    assert main(["-c", core, "-s", str(path), "info"]) == 0
-    assert str(path) in capsys.readouterr().out
+    words = ["-c", core, "-s", str(path), "-s", str(symbols)]
+    assert main([*words, "info"]) == 0
+    out = capsys.readouterr().out
+    assert str(path) in out and str(symbols) in out
     path.write_bytes(machine().btf[:100])
-    assert main(["-c", core, "-s", str(path), "summary"]) == 2
+    assert main([*words, "summary"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "damaged BTF" in line
 

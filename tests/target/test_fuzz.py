@@ -77,9 +77,26 @@ def test_kallsyms_in_memory(machine: Described, run: Run, data: st.DataObject) -
 def test_btf_in_a_file(machine: Described, data: st.DataObject) -> None:
     path = machine.path / "damaged.btf"
     path.write_bytes(data.draw(damaged_btf(machine.btf)))
-    core = str(machine.path / "vmcore")
-    words = data.draw(st.sampled_from(EVERY_VERB))
-    judge(("-c", core, "-s", str(path), *words))
+    symbols = machine.path / "System.map"
+    symbols.write_bytes(machine.symbol_list())
+    opening = ("-c", str(machine.path / "vmcore"), "-s", str(path), "-s", str(symbols))
+    judge((*opening, *data.draw(st.sampled_from(EVERY_VERB))))
+
+
+@given(data=st.data())
+@fuzz(12)
+def test_a_symbol_list(machine: Described, data: st.DataObject) -> None:
+    path, symbols = machine.path / "own.btf", machine.path / "System.map"
+    path.write_bytes(machine.btf)
+    lines = machine.symbol_list().splitlines(keepends=True)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(1, len(lines) - 1))
+        rest = data.draw(st.sampled_from((lines[at][16:], b" D page\n", b"\n", b"")))
+        address = data.draw(st.integers(0, (1 << 64) - 1).map(b"%016x".__mod__))
+        lines[at] = data.draw(st.sampled_from((address + rest, rest, lines[at - 1])))
+    symbols.write_bytes(b"".join(lines))
+    opening = ("-c", str(machine.path / "vmcore"), "-s", str(path), "-s", str(symbols))
+    judge((*opening, *data.draw(st.sampled_from(EVERY_VERB))))
 
 
 def damaged_btf(sound: bytes) -> st.SearchStrategy[bytes]:

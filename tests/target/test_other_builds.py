@@ -67,7 +67,7 @@ def test_btf_that_vmcoreinfo_cannot_tell_is_told_by_the_kernels_own(
     tables = ours.tables
     with pytest.raises(TargetError, match=r"which has its own of \d+ bytes: leave out"):
         compose(MemoryWithTables(ours.memory, tables), [str(path)])
-    for unusable in (bytes(HEADER_SIZE), b""):
+    for unusable in (bytes(HEADER_SIZE), b""):  # not BTF, not in the dump
         tables.pieces[BTF_AT] = unusable
         found = compose(MemoryWithTables(ours.memory, tables), [str(path)])
         assert found.struct("page") is not None, "nothing contradicts it"

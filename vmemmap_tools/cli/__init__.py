@@ -74,8 +74,8 @@ class CommandLine(VerbGroup):
     "--symbols",
     metavar="VMLINUX",
     multiple=True,
-    help="Debug info, or BTF; may be repeated.  [default: where drgn looks, else the "
-    "kernel's own BTF]",
+    help="Debug info, BTF or System.map; may be repeated.  [default: where drgn looks, "
+    "else the kernel's own BTF and kallsyms]",
 )
 @click.option(
     "--vmcoreinfo", metavar="FILE", help="VMCOREINFO text, for a dump without it."
@@ -85,7 +85,8 @@ class CommandLine(VerbGroup):
     type=click.Choice(TYPE_SOURCES),
     default="auto",
     show_default=True,
-    help="Where type layouts come from; auto takes the first that there is.",
+    help="Where type layouts come from; auto takes the first that there is. A capsule "
+    "brings its own: only auto, or a file with -s.",
 )
 @click.option("--debug", is_flag=True, help="Show where a failure came from.")
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")

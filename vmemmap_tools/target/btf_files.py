@@ -10,6 +10,7 @@ from ..formats.btf import HEADER_SIZE
 from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError
 from .base import Fault, MemoryProvider, SymbolProvider, TargetError
 from .btf_types import BtfTypes
+from .symbol_lists import is_symbol_list
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = [
@@ -44,6 +45,8 @@ def btf_of_file(files: Sequence[str], vmcoreinfo: VmcoreInfo) -> BtfTypes | None
     """
     without = None
     for path in files:
+        if is_symbol_list(path):
+            continue
         if is_raw_btf(path):
             return BtfTypes.from_bytes(_content(path), path, vmcoreinfo)
         data, is_kernel = _section(path, vmcoreinfo.get("BUILD-ID"))

@@ -11,6 +11,7 @@ import drgn
 from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError
 from .base import TargetError
 from .btf_files import is_raw_btf
+from .symbol_lists import is_symbol_list
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = ["load_debug_info", "note_text", "reason"]
@@ -26,7 +27,8 @@ def load_debug_info(
     """
     build_id = VmcoreInfo(note_text(prog)).get("BUILD-ID")
     raw = [path for path in files if is_raw_btf(path)]
-    elves = [path for path in files if path not in raw]
+    lists = [path for path in files if is_symbol_list(path)]
+    elves = [path for path in files if path not in (*raw, *lists)]
     for path in elves:
         _check_symbol_file(path, build_id, release)
     if is_required and raw:

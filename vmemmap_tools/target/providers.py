@@ -13,15 +13,21 @@ from typing import Callable
 
 from .base import MemoryProvider, SymbolProvider, TargetError, TypeProvider, TypeSource
 from .btf_files import btf_of_file, btf_of_memory, btf_of_system, check_against_own
+from .btf_types import BtfTypes
 from .composed import ComposedTarget, SymbolChain
 from .kallsyms import KallsymsTables, read_kallsyms
-from .recorded import RecordedSymbols, RecordedTypes
+from .recorded import CapsuleNote, RecordedSymbols, RecordedTypes
+from .symbol_lists import is_symbol_list, read_symbol_list
 from .vmcoreinfo import VmcoreInfo
 from .vmcoreinfo_types import VmcoreinfoSymbols, VmcoreinfoTypes
 
 __all__ = ["compose", "find_symbols"]
 
 KALLSYMS = "proc/kallsyms"
+NO_SYMBOLS = (
+    "{} has no addresses, and nothing else tells where variables are ({}): give "
+    "System.map with -s as well, or take --types vmcoreinfo"
+)
 
 
 def compose(
@@ -41,24 +47,24 @@ def compose(
     """
     info = as_vmcoreinfo(memory)
     capsule = getattr(memory, "capsule", None)
-    if capsule is not None and types in ("btf", "vmcoreinfo") and not files:
-        raise TargetError(
-            "a capsule brings the types it was made with, and not the memory that "
-            "others look into: leave out --types"
-        )
-    if capsule is not None and types == "auto" and not files:
-        recorded = RecordedTypes(capsule)
-        return ComposedTarget(memory, recorded, RecordedSymbols(capsule), release)
+    if capsule is not None:
+        return _of_capsule(memory, capsule, files, types, release)
     if known is None:
-        symbols, no_symbols = find_symbols(memory, info, root)
+        symbols, no_symbols = find_symbols(memory, info, root, files)
     else:
         symbols, no_symbols = known, []
     reasons = [refusal]
     if types != "vmcoreinfo":
         found = _find_btf(memory, symbols, info, files, root, reasons)
-        if found is not None:
+        if found is not None and not isinstance(symbols, VmcoreinfoSymbols):
             return ComposedTarget(memory, found, symbols, release)
-        if types == "btf":
+        if found is not None:
+            # What is not found would be taken for what is not there.
+            nowhere = NO_SYMBOLS.format(found.source, "; ".join(no_symbols))
+            if files or types == "btf":
+                raise TargetError(nowhere)
+            reasons.append(nowhere)
+        elif types == "btf":
             raise TargetError("no BTF found: " + "; ".join([*reasons[1:], *no_symbols]))
     try:
         bare: TypeProvider = VmcoreinfoTypes(info)
@@ -67,6 +73,26 @@ def compose(
             raise
         raise TargetError("; ".join([*reasons, *no_symbols, str(error)])) from None
     return ComposedTarget(memory, bare, symbols, release)
+
+
+def _of_capsule(
+    memory: MemoryProvider,
+    capsule: CapsuleNote,
+    files: Sequence[str],
+    types: TypeSource,
+    release: str | None,
+) -> ComposedTarget:
+    """A capsule by the types it was made with, or BTF from a file."""
+    if types == "vmcoreinfo" or (types == "btf" and not files):
+        raise TargetError(
+            "a capsule brings the types it was made with, and not the memory that "
+            "others look into: leave out --types"
+        )
+    symbols = RecordedSymbols(capsule)
+    types_of_file = btf_of_file(files, as_vmcoreinfo(memory))
+    return ComposedTarget(
+        memory, types_of_file or RecordedTypes(capsule), symbols, release
+    )
 
 
 def as_vmcoreinfo(memory: MemoryProvider) -> VmcoreInfo:
@@ -78,11 +104,16 @@ def as_vmcoreinfo(memory: MemoryProvider) -> VmcoreInfo:
 
 
 def find_symbols(
-    memory: MemoryProvider, vmcoreinfo: VmcoreInfo, root: Path | None = None
+    memory: MemoryProvider,
+    vmcoreinfo: VmcoreInfo,
+    root: Path | None = None,
+    files: Sequence[str] = (),
 ) -> tuple[SymbolProvider, list[str]]:
-    """kallsyms, where there is one, before VMCOREINFO; and why others did not serve."""
+    """A list given, else kallsyms, before VMCOREINFO; and why others did not serve."""
     reasons: list[str] = []
     exported = VmcoreinfoSymbols(vmcoreinfo)
+    for path in filter(is_symbol_list, files):
+        return SymbolChain(read_symbol_list(path, vmcoreinfo), exported), reasons
     attempts: list[Callable[[], SymbolProvider]] = []
     if root is not None:
         attempts.append(lambda: read_kallsyms(root / KALLSYMS))
@@ -105,7 +136,7 @@ def _find_btf(
     files: Sequence[str],
     root: Path | None,
     reasons: list[str],
-) -> TypeProvider | None:
+) -> BtfTypes | None:
     """BTF from the files given, else from the kernel; reasons where there is none."""
     found = btf_of_file(files, vmcoreinfo)
     if found is not None:
@@ -124,7 +155,7 @@ def _kernels_own(
     symbols: SymbolProvider,
     vmcoreinfo: VmcoreInfo,
     root: Path | None,
-) -> Iterator[Callable[[], TypeProvider]]:
+) -> Iterator[Callable[[], BtfTypes]]:
     if root is not None:
         yield lambda: btf_of_system(root, vmcoreinfo)
     yield lambda: btf_of_memory(memory, symbols, vmcoreinfo)

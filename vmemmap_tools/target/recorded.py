@@ -208,11 +208,14 @@ class RecordedSymbols(_Answers):
 
     def symbol(self, name: str) -> int | None:
         """A symbol that the tool itself asks for. Raises `TargetError` for others."""
-        variable = self._note.answers["variables"].get(name)
+        variables = self._note.answers["variables"]
+        variable = variables.get(name)
         if variable is not None:
             address = self._decode(name, _variable, variable).address
             if address is not None:
                 return address
+        elif name in variables and name not in self._note.answers["symbols"]:
+            return None  # the kernel has no such variable
         if name not in self._note.answers["symbols"]:
             raise TargetError(
                 f"this capsule does not say about {name} (symbols): it carries those "

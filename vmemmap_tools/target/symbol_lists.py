@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Symbols from a list in a file: a System.map, or /proc/kallsyms saved at any boot.
+
+A list has the addresses of the link or of another boot. How far they are off, the
+symbols tell that VMCOREINFO names, and by all of these it has to be the same.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .base import Evidence, TargetError
+from .kallsyms import MAX_FILE, KallsymsFile
+from .vmcoreinfo import VmcoreInfo
+
+__all__ = ["SymbolList", "is_symbol_list", "read_symbol_list"]
+
+LINE = re.compile(rb"[0-9a-f]{8,16} [A-Za-z?] \S+")
+HEAD = 256
+WITNESSES = ("_stext", "init_uts_ns", "swapper_pg_dir", "node_online_map", "prb")
+KERNEL_HALF = 1 << 63
+MASK_64 = (1 << 64) - 1
+
+
+def is_symbol_list(path: str) -> bool:
+    """Whether a file begins as System.map and /proc/kallsyms do."""
+    try:
+        with open(path, "rb") as file:
+            return LINE.match(file.read(HEAD)) is not None
+    except OSError:
+        return False
+
+
+class SymbolList:
+    """The symbols of a list, moved to where this boot has them."""
+
+    def __init__(self, listed: KallsymsFile, distance: int, source: str):
+        self._listed = listed
+        self._distance = distance
+        self._source = source
+
+    def symbol(self, name: str) -> int | None:
+        """Address of a symbol; None also where namesakes leave it open."""
+        address = self._listed.symbol(name)
+        # Offsets of per-CPU variables do not move with the kernel.
+        if address is None or address < KERNEL_HALF:
+            return address
+        return address + self._distance & MASK_64
+
+    def evidence(self) -> list[Evidence]:
+        return [Evidence("symbols", "symbol list", self._source)]
+
+
+def read_symbol_list(path: str, vmcoreinfo: VmcoreInfo) -> SymbolList:
+    """The symbols of such a file. Raises `TargetError` for those of another build."""
+    try:
+        with open(path, "rb") as file:
+            listed = KallsymsFile(file.read(MAX_FILE), path)
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror}") from None
+    distances = set()
+    for name in WITNESSES:
+        theirs, ours = listed.symbol(name), vmcoreinfo.symbol(name)
+        if theirs is not None and ours is not None:
+            distances.add(ours - theirs)
+    if not distances:
+        raise TargetError(
+            f"{path} names none of the symbols that VMCOREINFO does: give the whole "
+            "System.map"
+        )
+    if len(distances) > 1:
+        raise TargetError(
+            f"{path} is of another build than the kernel: its symbols are not as far "
+            "from each other as those of VMCOREINFO"
+        )
+    return SymbolList(listed, distances.pop(), path)
