@@ -21,7 +21,8 @@ from vmemmap_tools.cli.capsule import _ask
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.kernel.pages import Page
 from vmemmap_tools.model.image import Image
-from vmemmap_tools.target.base import Fault
+
+from .altered import Altered
 
 PAGE = 4096
 MARK = b"payload of a user"
@@ -36,28 +37,6 @@ def image() -> Image:
 @pytest.fixture(scope="module")
 def kernel(image: Image) -> Kernel:
     return Kernel(image_target(image))
-
-
-class Altered:
-    """A target that is said to run, with frames that are lost or hold other bytes."""
-
-    live = True
-
-    def __init__(self, inner: Any, lost: int | None = None):
-        self._inner, self._lost = inner, lost
-        self.changed: dict[int, bytes] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def read_physical(self, address: int, size: int) -> bytes:
-        if address // PAGE == self._lost:
-            raise Fault(address, size, "excluded", physical=True)
-        known = self.changed.get(address // PAGE)
-        if known is not None:
-            return known[address % PAGE :][:size]
-        data: bytes = self._inner.read_physical(address, size)
-        return data
 
 
 def led_to(target: Any, *pfns: int) -> Capsule:
@@ -105,24 +84,6 @@ def test_a_frame_of_which_nothing_is_known_is_withheld(
     capsule = led_to(Altered(image_target(image), lost=backing), pfn)
     assert "cannot be read" in capsule.withheld[pfn]
     assert not capsule.store.pieces(pfn)
-
-
-def test_the_second_look_counts_what_goes_in_alone(image: Image) -> None:
-    target = Altered(image_target(image))
-
-    def ask(kernel: Kernel) -> None:
-        kernel.memory.read_physical(DAX_PFN * PAGE, PAGE)
-        section = next(iter(kernel.sections))
-        kernel.sections.subsection_map(section)
-        place = kernel.page_table.translate(section.usage_va)
-        assert place is not None
-        for pfn in (place.pa // PAGE, DAX_PFN):
-            target.changed[pfn] = MARK.ljust(PAGE, b"!")
-
-    capsule = capture(target, ask)
-    assert DAX_PFN in capsule.withheld
-    assert capsule.changed["mem_section_usage"] >= 1
-    assert not capsule.changed["page tables"]
 
 
 def search(capsule: Capsule, folder: Path) -> list[str]:

@@ -44,6 +44,7 @@ class Capsule:
     """Virtual address -> physical one, of what lies outside of the direct map."""
     withheld: dict[int, str] = field(default_factory=dict)
     changed: Counter[str] = field(default_factory=Counter)
+    changed_words: int = 0
 
     def pages(self) -> Iterable[dict[str, Any]]:
         """The audit: each frame, how much of it goes in, and what for."""
@@ -75,6 +76,7 @@ class Capsule:
                 {"pfn": pfn, "reason": reason} for pfn, reason in self.withheld.items()
             ],
             "changed_while_captured": dict(self.changed),
+            "words_changed_while_captured": self.changed_words,
         }
 
 
@@ -96,7 +98,7 @@ def capture(
     store.drop(withheld.keys())
     if not with_struct_pages:
         store.drop_struct_pages()
-    changed = _changes(recorder) if target.live else Counter()
+    changed = _changes(recorder) if target.live else (Counter[str](), 0)
     slide = _slide(kernel, recorder)
     views = {
         va: pa
@@ -105,7 +107,7 @@ def capture(
     }
     recorder.note.words = store.words
     recorder.note.source = f"answers recorded from {target.release}"
-    capsule = Capsule(store, recorder.note, target, slide, views, withheld, changed)
+    capsule = Capsule(store, recorder.note, target, slide, views, withheld, *changed)
     recorder.note.account = {**capsule.totals, "struct_pages": with_struct_pages}
     return capsule
 
@@ -203,19 +205,22 @@ class _Owner:
         return None
 
 
-def _changes(recorder: Recorder) -> Counter[str]:
-    """The second look at a running kernel: changed ranges by kind.
+def _changes(recorder: Recorder) -> tuple[Counter[str], int]:
+    """The second look at a running kernel: changed ranges by kind, and changed words.
 
-    A range of several kinds counts under each. Single words are not looked at again.
+    A range of several kinds counts under each.
     """
+
+    def look(pa: int, size: int) -> bytes | None:
+        try:
+            return recorder.inner.read_physical(pa, size)
+        except Fault:
+            return None
+
     found: Counter[str] = Counter()
-    for pfn in recorder.store.frames():
-        for start, data in recorder.store.pieces(pfn):
-            try:
-                pa = (pfn << PAGE_SHIFT) + start
-                now = recorder.inner.read_physical(pa, len(data))
-            except Fault:
-                now = b""
-            if now != data:
-                found.update(recorder.store.kinds(pfn))
-    return found
+    store = recorder.store
+    for pfn in store.frames():
+        for start, data in store.pieces(pfn):
+            if look((pfn << PAGE_SHIFT) + start, len(data)) != data:
+                found.update(store.kinds(pfn))
+    return found, store.words.changed(look, recorder.byteorder)

@@ -145,6 +145,9 @@ def _notes(capsule: Capsule) -> Iterator[str]:
         yield f"frame {pfn:#x} is withheld: {reason}"
     for kind, count in capsule.changed.items():
         yield f"{count} ranges of {kind} changed while they were captured"
+    if capsule.changed_words:
+        count = capsule.changed_words
+        yield f"{count} words of struct pages changed while they were captured"
 
 
 def _ask(kernel: Kernel) -> None:

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from operator import ne
+from typing import Callable
 
 from .base import ByteOrder
 
@@ -184,6 +185,22 @@ class Words:
         for table in self._tables.values():
             for pa, count, values in table.runs():
                 yield pa, table.step, count, table.offsets, values
+
+    def changed(
+        self, read: Callable[[int, int], bytes | None], byteorder: ByteOrder
+    ) -> int:
+        """How many words ``read(pa, size)`` says other things of, or nothing at all."""
+        found = 0
+        for pa, step, count, offsets, values in self.ranges():
+            data = read(pa, step * count)
+            if data is None:
+                found += count * len(offsets)
+                continue
+            for at, value in zip(offsets, values):
+                column = _column(data, at, step, byteorder)
+                if column.tobytes() != array("Q", [value]).tobytes() * count:
+                    found += sum(word != value for word in column)
+        return found
 
     def frames(self) -> dict[int, int]:
         """{frame: how many words of its structs are here}; none straddles frames."""
