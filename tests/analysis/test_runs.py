@@ -6,6 +6,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.commands.asking import ask, text
 from tests.fakes.devices import add_pgmap
 from tests.fakes.machine import Machine
 from vmemmap_tools.analysis.runs import Owner, Run, Runs
@@ -163,3 +164,89 @@ def test_struct_pages_of_80_bytes_end_the_walk() -> None:
     m.add_section(32, "PM", leaf=None)
     add_pgmap(m, DAX_START, DAX_START + 0x8000, 7)
     assert sum(r.pages for r in runs(m, 32 * 640, 33 * 640)) == 640
+
+
+def backings(m: Machine) -> list[tuple[str, int, int]]:
+    return [(run.backing, run.first, run.end) for run in Runs(m.kernel()).everything()]
+
+
+def table_of(m: Machine, page: int, level: int = 1) -> int:
+    return m.tables.entry_pa(m.vmemmap + page * 4096, level) // 4096
+
+
+def plain_sections(*numbers: int) -> Machine:
+    m = Machine("7.3")
+    for number in numbers:
+        m.add_section(number)
+    return m
+
+
+def test_vmemmap_below_a_lost_page_table_is_missing_and_no_hole() -> None:
+    m = plain_sections(1, 2, 5)
+    m.memory.lose(table_of(m, 2 * 512))
+    assert backings(m) == [
+        ("private", 512, 1024),
+        ("missing", 1024, 1536),
+        ("hole", 1536, 2560),
+        ("private", 2560, 3072),
+    ]
+    (run,) = runs(m, 1100, 1200)
+    assert (run.backing, run.frames, run.first_frame, run.readonly) == (
+        "missing",
+        0,
+        None,
+        None,
+    )
+
+
+def test_what_is_missing_at_either_end_is_shown() -> None:
+    m = plain_sections(1, 2, 3)
+    m.memory.lose(table_of(m, 512))
+    m.memory.lose(table_of(m, 3 * 512))
+    assert backings(m) == [
+        ("missing", 512, 1024),
+        ("private", 1024, 1536),
+        ("missing", 1536, 2048),
+    ]
+
+
+def test_below_an_upper_table_all_that_it_may_map_is_missing() -> None:
+    m = plain_sections(1, 2)
+    m.memory.lose(table_of(m, 512, level=2))
+    assert backings(m) == [("missing", 0, 512 * 512)]
+
+
+def test_a_part_of_a_folio_may_be_missing() -> None:
+    from tests.fakes.pools import add_folio, add_pool
+
+    m = plain_sections(*range(8, 16))
+    add_pool(m, 18, [1])
+    add_folio(m, 8 << 15, 18)
+    m.memory.lose(table_of(m, 9 * 512))
+    first, lost, rest = Runs(m.kernel()).between(8 * 512, 16 * 512)
+    assert [run.backing for run in (first, lost, rest)] == [
+        "private",
+        "missing",
+        "private",
+    ]
+    assert (lost.first, lost.end) == (9 * 512, 10 * 512)
+    assert first.owner == rest.owner == Owner("hugetlb", 8 << 15, 18)
+
+
+def test_map_says_missing_in_its_rows_and_can_be_asked_for_them() -> None:
+    m = plain_sections(1, 2)
+    m.memory.lose(table_of(m, 512))
+    answer = ask(m.kernel(), "map", "--backing", "missing")
+    (row,) = answer["rows"]
+    assert (row["start_pfn"], row["end_pfn"]) == (1 << 15, 2 << 15)
+    assert answer["missing"] == {"excluded": {"vmemmap page tables": 1}}
+    assert "missing" in text(m.kernel(), "map")
+    assert ask(m.kernel(), "map", "--backing", "hole")["rows"] == []
+
+
+def test_page_does_not_call_a_page_below_a_lost_table_unmapped() -> None:
+    m = plain_sections(1, 2)
+    m.memory.lose(table_of(m, 512))
+    lost, beyond = ask(m.kernel(), "page", "pfn:0x8000", "pfn:0x20000")["rows"]
+    assert (lost["vmemmap"]["leaf"], lost["vmemmap"]["mapped"]) == ("missing", None)
+    assert (beyond["vmemmap"]["leaf"], beyond["vmemmap"]["mapped"]) == ("hole", False)

@@ -239,6 +239,8 @@ def _vmemmap_page(
         "leaf": vmemmap.slot_kind(number),
     }
     if frame == HOLE:
+        if any(a.va <= vmemmap.page_va(number) < a.end_va for a in vmemmap.absent):
+            return {**found, "leaf": "missing", "mapped": None}
         return {**found, "mapped": False}
     owner = _owner(facts)
     return {

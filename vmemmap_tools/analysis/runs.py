@@ -7,9 +7,10 @@ slot elsewhere, so that a run never mixes two owners.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..kernel.compound import Classifier, CompoundBacking
@@ -17,6 +18,9 @@ from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
 
 __all__ = ["Owner", "Run", "Runs"]
+
+UNMAPPED = ("hole", "missing")
+"""Backings of pages of which no entry is known."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Run:
     """``pages`` vmemmap pages from number ``first`` on, backed alike.
 
     ``backing`` is "huge", "private", "page1-shared", "self-shared", "zone-shared",
-    "hole", or "shared" for sharing that nothing explains.
+    "hole", "missing" where its page table could not be read, or "shared" for sharing
+    that nothing explains.
     """
 
     first: int
@@ -70,6 +75,10 @@ class Runs:
             for start, end in p.ranges
         )
         self._dax_starts = [start for start, _, _ in self._dax]
+        self._missing = _joined(
+            (self._vmemmap.page_number(a.va), self._vmemmap.page_number(a.end_va - 1))
+            for a in self._vmemmap.absent
+        )
 
     def between(self, first: int, end: int) -> Iterator[Run]:
         """The runs of vmemmap pages ``first <= number < end``, merged where alike."""
@@ -83,10 +92,16 @@ class Runs:
             yield pending
 
     def everything(self) -> Iterator[Run]:
-        """All runs from the first mapped vmemmap page to the last, holes too."""
+        """All runs from the first vmemmap page to the last, holes between them too.
+
+        The first and the last that are mapped, or may be for all that is known.
+        """
         slots = [first for first, _ in self._vmemmap.slots()]
-        if slots:
-            yield from self.between(slots[0], slots[-1] + self._vmemmap.pages_per_slot)
+        spans = [(first, first + self._vmemmap.pages_per_slot) for first in slots]
+        spans += self._missing
+        if spans:
+            starts, ends = zip(*spans)
+            yield from self.between(min(starts), max(ends))
 
     def owner(self, number: int) -> Owner | None:
         """The compound whose struct pages lie in this vmemmap page."""
@@ -117,7 +132,8 @@ class Runs:
             if vmemmap.slot_kind(first) == "hole":
                 i = bisect_right(slots, first)
                 stop = min(slots[i] if i < len(slots) else end, end)
-                yield Run(first, stop - first, "hole", 0, None, None, None)
+                label, stop = self._not_mapped(first, stop)
+                yield Run(first, stop - first, label, 0, None, None, None)
                 first = stop
                 continue
             owner = self.owner(first)
@@ -130,6 +146,17 @@ class Runs:
                 stop = min(head + pages, end)
                 yield from self._owned(owner, head, pages, first, stop)
             first = stop
+
+    def _not_mapped(self, first: int, stop: int) -> tuple[str, int]:
+        """ "hole" or "missing" for pages that nothing is known to map, up to where."""
+        i = bisect_right(self._missing, (first, sys.maxsize)) - 1
+        if i >= 0 and first < self._missing[i][1]:
+            return "missing", min(stop, self._missing[i][1])
+        following = self._missing[i + 1 : i + 2]
+        return "hole", min([stop, *(start for start, _ in following)])
+
+    def _unmapped_label(self, number: int) -> str:
+        return self._not_mapped(number, number + 1)[0]
 
     def _next_border(self, first: int) -> int:
         """End of this slot, or the next compound before it."""
@@ -161,14 +188,14 @@ class Runs:
             return
         shared, tails = self._vmemmap.frames.shared, self._kernel.tail_frames
         labels = [
-            "hole"
+            self._unmapped_label(number)
             if f == HOLE
             else "zone-shared"
             if f in tails
             else "shared"
             if f in shared
             else "private"
-            for f in backing.frames
+            for number, f in enumerate(backing.frames, first)
         ]
         yield from _group(first, labels, backing.frames, backing.readonly, None)
 
@@ -201,7 +228,7 @@ class Runs:
         shared = self._vmemmap.frames.shared
         sharing = whole.layout if whole.layout.endswith("-shared") else "shared"
         labels = [
-            "hole"
+            self._unmapped_label(number)
             if f == HOLE
             else "zone-shared"
             if f in kernel.tail_frames
@@ -210,7 +237,7 @@ class Runs:
             else "shared"
             if f in shared
             else "private"
-            for f in backing.frames
+            for number, f in enumerate(backing.frames, first)
         ]
         yield from _group(first, labels, backing.frames, backing.readonly, owner)
 
@@ -232,6 +259,17 @@ class Runs:
         )
 
 
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(first, end) of spans (first, last), in order; what touches is one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last + 1)
+        else:
+            joined.append((first, last + 1))
+    return joined
+
+
 def _group(
     first: int,
     labels: list[str],
@@ -245,10 +283,10 @@ def _group(
             i < len(labels)
             and labels[i] == labels[start]
             and readonly[i] == readonly[start]
-            and (labels[i] in ("private", "hole") or frames[i] == frames[start])
+            and (labels[i] in ("private", *UNMAPPED) or frames[i] == frames[start])
         ):
             continue
-        is_hole = labels[start] == "hole"
+        is_hole = labels[start] in UNMAPPED
         yield Run(
             first + start,
             i - start,
@@ -269,7 +307,7 @@ def _merge(a: Run, b: Run) -> Run | None:
         and a.readonly == b.readonly
         and a.owner is None
         and b.owner is None
-        and a.backing in ("huge", "private", "hole")
+        and a.backing in ("huge", "private", *UNMAPPED)
     )
     return (
         replace(a, pages=a.pages + b.pages, frames=a.frames + b.frames)
