@@ -78,6 +78,17 @@ def test_there_are_captures_of_every_kernel() -> None:
         assert word in names
 
 
+def test_they_are_small_enough_to_be_sent_and_committed(
+    capture: Capture, dump: DumpFile, compare: Compare
+) -> None:
+    for name, size, limit in (
+        ("unpacked", dump.path.stat().st_size, 5_000_000),
+        ("packed", capture.packed.stat().st_size, 1_000_000),
+    ):
+        said = f"{size} bytes"
+        compare.true(f"capsule, {name}: under {limit} bytes", size < limit, said)
+
+
 def test_the_kernel_is_the_guests(
     dump: DumpFile, truth: Truth, compare: Compare
 ) -> None:

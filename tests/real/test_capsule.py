@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 
 import pytest
 
@@ -17,17 +19,26 @@ from .types import FILTERED, VERBS
 
 pytestmark = pytest.mark.rare
 
+LIMIT = 5_000_000
+"""Bytes of a capsule of a guest of 8 GiB."""
+
 CHECKS = (("check",), ("check", "--all"), ("check", "--quick"))
 
 
-@pytest.fixture
-def capsule(run: Run, scratch: Path, capsys: pytest.CaptureFixture[str]) -> DumpFile:
+@pytest.fixture(scope="module")
+def capsule(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DumpFile]:
     """Made from the dump with its own BTF: no vmlinux at all."""
-    path = scratch / "capsule"
+    path = tmp_path_factory.mktemp("capsule") / "core"
     opening = ["-c", str(run.elf), "--types", "btf"]
-    assert main([*opening, "capsule", str(path)]) == 0
-    capsys.readouterr()
-    return DumpFile(path)
+    with redirect_stdout(io.StringIO()):
+        assert main([*opening, "capsule", str(path)]) == 0
+    yield DumpFile(path)
+    path.unlink()
+
+
+def test_a_capsule_of_a_guest_is_small(capsule: DumpFile, compare: Compare) -> None:
+    size = capsule.path.stat().st_size
+    compare.true(f"capsule: under {LIMIT} bytes", size < LIMIT, str(size))
 
 
 def test_a_capsule_answers_as_its_original(
