@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .cache import RealError, cache_root, say
 from .captures import capsule_sizes, capture_run, is_committed
 from .kernels import FLAVOUR, Kernel, cached_kernels, fetch, newest_suite
-from .runs import RARE, VARIANTS, boot, cached_runs
+from .runs import RARE, VARIANTS, Run, boot, cached_runs
 
 DEFAULT_SUITES = ("bookworm", "trixie", "newest")
 """The kernels to judge by: 6.1, 6.12 and the newest that the archive carries."""
@@ -34,7 +34,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RELEASE/VARIANT",
         help="cached runs (default: those of which there is a capsule)",
     )
-    verbs.add_parser("sizes", help="make capsules of cached runs, print their sizes")
+    sizes = verbs.add_parser(
+        "sizes", help="make capsules of cached runs, print their sizes"
+    )
+    sizes.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RELEASE/VARIANT",
+        help="cached runs (default: all of them)",
+    )
     for verb, meaning in (
         ("fetch", "download kernels with debug symbols"),
         ("boot", "boot kernels under QEMU and dump them"),
@@ -87,25 +95,39 @@ def _boot(kernel: Kernel, options: argparse.Namespace) -> int:
 
 
 def _capture(names: Sequence[str]) -> int:
-    runs = {f"{run.release}/{run.variant}": run for run in cached_runs()}
-    unknown = [name for name in names if name not in runs]
-    if unknown:
-        say(f"not in the cache: {', '.join(unknown)}; boot them first")
-        return 1
-    for name, run in runs.items():
-        if name in names or (not names and is_committed(run)):
+    runs = _cached(names)
+    for run in runs:
+        if names or is_committed(run):
             path = capture_run(run)
             print(f"{path} {path.stat().st_size}")
     return 0
 
 
-def _sizes() -> int:
+def _sizes(names: Sequence[str]) -> int:
+    runs = _cached(names)
     print("| guest | ELF | kdump | ELF after `xz` |")
     print("|---|---|---|---|")
-    for run in cached_runs():
-        sizes = capsule_sizes(run)
-        print(f"| {run.release} {run.variant} | {' | '.join(map(str, sizes))} |")
+    for run in runs:
+        sizes = " | ".join(map(_rounded, capsule_sizes(run)))
+        print(f"| {run.release} {run.variant} | {sizes} |", flush=True)
     return 0
+
+
+def _rounded(size: int) -> str:
+    """A number of bytes as the docs write it."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _cached(names: Sequence[str]) -> list[Run]:
+    """The runs of these names (RELEASE/VARIANT), or all.
+
+    :raises RealError: if one is not in the cache
+    """
+    runs = {f"{run.release}/{run.variant}": run for run in cached_runs()}
+    unknown = [name for name in names if name not in runs]
+    if unknown:
+        raise RealError(f"not in the cache: {', '.join(unknown)}; boot them first")
+    return [runs[name] for name in names or runs]
 
 
 def _list() -> None:
@@ -122,10 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb == "list":
         _list()
         return 0
-    if options.verb == "sizes":
-        return _sizes()
-    if options.verb == "capture":
-        return _capture(options.runs)
+    if options.verb in ("sizes", "capture"):
+        try:
+            return {"sizes": _sizes, "capture": _capture}[options.verb](options.runs)
+        except RealError as error:
+            say(str(error))
+            return 1
     failures = 0
     for suite in options.suite:
         try:
