@@ -49,6 +49,31 @@ def ask(capsys: pytest.CaptureFixture[str], words: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.fixture(scope="module")
+def five_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("five-level")
+    spec.build(spec.load(spec.samples()["five-level"])).write(directory, kdump=True)
+    make_capsule(directory, "elf")
+    make_capsule(directory, "kdump", "--kdump")
+    return directory
+
+
+@pytest.mark.parametrize("form", ["elf", "kdump"])
+@pytest.mark.parametrize("original", ["vmcore", "vmcore.kdump"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_capsule_of_five_levels_answers_as_either_form_of_its_original(
+    five_level: Path,
+    form: str,
+    original: str,
+    verb: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vmlinux = five_level / "vmlinux"
+    answer = ask(capsys, f"-c {five_level}/{original} -s {vmlinux} {verb}")
+    assert answer["kernel"]["levels"] == 5
+    assert ask(capsys, f"-c {five_level}/{form} {verb}") == answer
+
+
 @pytest.mark.parametrize("form", ["elf", "kdump"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_answers_as_on_the_original(

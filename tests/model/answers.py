@@ -38,6 +38,13 @@ class Booked:
         return answer
 
 
+def the_kernel_is_that_of_the_books(dump: Booked) -> None:
+    kernel = dump.ask("summary")["kernel"]
+    for name in ("release", "levels"):
+        assert kernel[name] == dump.books[name]
+    assert kernel["vmemmap_va"] == dump.books["vmemmap_base_va"]
+
+
 def summary_is_that_of_the_books(dump: Booked) -> None:
     totals, books = dump.ask("summary")["totals"], dump.books["vmemmap"]
     assert totals["mapped_bytes"] == books["pages"] * PAGE
@@ -187,6 +194,7 @@ def folios_counted_together_are_those_counted_one_by_one(dump: Booked) -> None:
 
 
 COMPARISONS = (
+    the_kernel_is_that_of_the_books,
     folios_counted_together_are_those_counted_one_by_one,
     summary_is_that_of_the_books,
     every_vmemmap_page_has_the_frame_of_the_books,

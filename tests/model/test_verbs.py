@@ -16,15 +16,25 @@ SAMPLES = sorted(set(spec.samples()) - {"terabyte"})
 """The terabyte sample takes longer to build than all others together."""
 
 
-@pytest.fixture(scope="module", params=SAMPLES)
+COMPRESSED = ("two-node", "five-level")
+"""Those whose kdump-compressed form is asked too: four levels of tables, and five."""
+
+DUMPS = [
+    *((name, "vmcore") for name in SAMPLES),
+    *((name, "vmcore.kdump") for name in COMPRESSED),
+]
+
+
+@pytest.fixture(scope="module", params=DUMPS, ids="-".join)
 def dump(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Booked:
     """A sample, written and opened."""
-    directory = tmp_path_factory.mktemp(request.param)
-    machine = spec.build(spec.load(spec.samples()[request.param]))
-    machine.write(directory)
-    target = open_dump(str(directory / "vmcore"), [str(directory / "vmlinux")])
+    name, form = request.param
+    directory = tmp_path_factory.mktemp(name)
+    machine = spec.build(spec.load(spec.samples()[name]))
+    machine.write(directory, kdump=form.endswith("kdump"))
+    target = open_dump(str(directory / form), [str(directory / "vmlinux")])
     return Booked(Kernel(target), machine.books())
 
 
