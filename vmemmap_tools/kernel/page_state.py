@@ -73,6 +73,7 @@ class FrameStates:
             for name, value in target.enumerators("pagetype").items()
             if name.startswith("PGTY_") and name[5:] in FREE_TYPES
         }
+        self._table_type = target.enumerators("pagetype").get("PGTY_table")
         text = target.vmcoreinfo.get("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)")
         self._buddy_bit = None
         if not self._types and text is not None:
@@ -191,7 +192,7 @@ class FrameStates:
             reason = f"it is a {type_name} page"
         elif names:
             reason = f"it has {' and '.join(names)}"
-        elif refcount <= 0 and not flags & (self._reserved | self._self_hosted):
+        elif refcount <= 0 and not self._may_be_unreferenced(flags, kind):
             # Free pages on a pcp list have no type; a refcount of 0 is all they show.
             reason, is_unreferenced = f"its refcount is {refcount}", refcount == 0
         elif mapping & ANON_MAPPING and not flags & self._reserved:
@@ -199,3 +200,13 @@ class FrameStates:
         if reason is None:
             return None
         return FrameState(pfn, reason, flags, refcount, kind, mapping, is_unreferenced)
+
+    def _may_be_unreferenced(self, flags: int, kind: int) -> bool:
+        """Whether this page has an owner, be there references to it or not.
+
+        Page tables say so by their type, where they have one (in use for the kernel's
+        since 6.16): nothing keeps them from being allocated without a reference.
+        """
+        if flags & (self._reserved | self._self_hosted):
+            return True
+        return self._table_type is not None and kind >> 24 == self._table_type

@@ -220,11 +220,11 @@ class Vmemmap:
         huge = self._huge.get(slot, 0)
         return huge + (index << self._page_shift) if huge else 0
 
-    def is_absent(self, first: int, count: int = 1) -> bool:
-        """Whether any of these pages hangs below a table that could not be read."""
+    def is_absent(self, first: int, count: int = 1, twice: bool = False) -> bool:
+        """Whether a table above any of these pages was not read, or linked twice."""
         start, end = self.page_va(first), self.page_va(first + count)
         return any(
-            a.error is not None and a.va < end and start < a.end_va for a in self.absent
+            (twice or a.error) and a.va < end and start < a.end_va for a in self.absent
         )
 
     def why_not_mapped(self, number: int) -> str:

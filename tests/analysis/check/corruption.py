@@ -42,7 +42,7 @@ Excuses = dict[str, int]
 """{class of harmless corruption: bits}"""
 
 
-def machine(generation: str) -> Machine:
+def machine(generation: str, levels: int = 4) -> Machine:
     """The smallest machine with folios of all kinds, devices and hot-added memory."""
     one = Machine(
         generation,
@@ -50,6 +50,7 @@ def machine(generation: str) -> Machine:
             0: NodeMemory([(0, 480 * MIB)]),
             1: NodeMemory([(1024 * MIB, 1280 * MIB)]),
         },
+        levels=levels,
     )
     one.hugetlb_alloc("2M", 12, 0).hugetlb_use("2M", 3)
     if one.core.generation.splits:
@@ -87,8 +88,9 @@ class Word:
 class Patient:
     """A machine of one generation, its dump, and its words."""
 
-    def __init__(self, generation: str):
-        self.bench = Bench(machine(generation))
+    def __init__(self, generation: str, levels: int = 4):
+        self.bench = Bench(machine(generation, levels))
+        self._levels = levels
         self.image = self.bench.machine.image()
         self._types = self.image.types
         self._size = self._types.sizeof("struct page")
@@ -271,7 +273,7 @@ class Patient:
     def _walk(self, va: int) -> Iterator[tuple[int, int, int, bool]]:
         """(depth, address, entry, is leaf) from the root to a leaf or a hole."""
         table = self.image.root_va + self.image.phys_base - self.image.arch.image_map
-        for depth, shift in enumerate((39, 30, 21, 12)):
+        for depth, shift in enumerate((48, 39, 30, 21, 12)[-self._levels :]):
             pa = table + 8 * (va >> shift & 511)
             entry = int.from_bytes(self._read(pa, 8), "little")
             is_leaf = shift == 12 or bool(entry & 1 << 7)

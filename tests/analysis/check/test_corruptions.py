@@ -30,6 +30,11 @@ def patient(request: pytest.FixtureRequest) -> Patient:
     return Patient(request.param)
 
 
+@pytest.fixture(scope="module")
+def five_level() -> Patient:
+    return Patient("7.3", levels=5)
+
+
 def told(patient: Patient, word: Word, new: int) -> bool:
     """Whether check says that something is wrong, or missing of the page tables."""
     kernel = Kernel(Overlay(patient.bench.target, patient.frames(word, new)))
@@ -44,9 +49,7 @@ def told(patient: Patient, word: Word, new: int) -> bool:
     return gaps or any(f.severity != "I" for f in findings)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@given(data=st.data())
-@settings(
+corrupted = settings(
     max_examples=EXAMPLES,
     derandomize=True,
     database=None,
@@ -54,9 +57,26 @@ def told(patient: Patient, word: Word, new: int) -> bool:
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),
 )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@corrupted
 def test_a_corrupted_word_is_told_or_harmless(
     patient: Patient, kind: str, data: st.DataObject
 ) -> None:
+    judge(patient, kind, data)
+
+
+@given(data=st.data())
+@corrupted
+def test_a_corrupted_entry_of_five_levels_is_told_or_harmless(
+    five_level: Patient, data: st.DataObject
+) -> None:
+    judge(five_level, "table", data)
+
+
+def judge(patient: Patient, kind: str, data: st.DataObject) -> None:
     word = data.draw(patient.words(kind))
     new = word.changed(data.draw(patient.corruptions))
     assert {name for name, _ in word.excuses} <= set(CLASSES)

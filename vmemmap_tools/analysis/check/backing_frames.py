@@ -188,7 +188,9 @@ def _tables_linked_twice(context: Context) -> Iterator[Violation]:
     needs=("device maps",),
     racy=True,
     exceptions="Between a batch's remap and its flush frames wait to be freed. Frames "
-    "on a device and those never initialised have no state to look at.",
+    "on a device and those never initialised have no state to look at. Struct pages "
+    "that are empty may never have been set up: a warning. A page table that says so "
+    "by its type needs no reference.",
     quick_omits="what stands in the frames",
 )
 def backing_frames_are_in_use(context: Context) -> Iterator[Violation]:

@@ -42,7 +42,8 @@ class Strangers:
         self._context = context
         self.found: list[Stranger] = []
         self._shift = context.kernel.pages.place_shift
-        self._is_told = context.flags_trusted
+        # While booting much is still to be set up.
+        self._is_told = context.flags_trusted and not context.is_booting
         self._zones = [z for z in context.kernel.zones if z.spanned]
         reserved = context.kernel.target.enumerator("PG_reserved")
         self._reserved = 0 if reserved is None else 1 << reserved
@@ -102,7 +103,7 @@ def for_each_stranger(context: Context) -> Iterator[Violation]:
         flags = stranger.flags
         yield Violation(
             Place("pfn", stranger.pfn),
-            "struct pages of another place",
+            "struct pages of another place" if flags else "empty struct pages",
             f"the struct page of pfn {stranger.pfn:#x}, in frame {frame:#x}, says node "
             f"{pages.node_of(flags)}, zone "
             f"{context.kernel.zone_name(pages.zone_index_of(flags))}",
@@ -112,6 +113,8 @@ def for_each_stranger(context: Context) -> Iterator[Violation]:
             ],
             f"{flags:#x}",
             {**hexed(page_va=pages.va(stranger.pfn), flags=flags), "frame_pfn": frame},
+            # What was handed over a kexec is set up when somebody asks for it.
+            severity=None if flags else "W",
         )
 
 

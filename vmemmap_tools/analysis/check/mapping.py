@@ -79,9 +79,10 @@ def _holes(context: Context) -> Iterator[Violation]:
             holes = [i for i, e in enumerate(entries) if not e & present]
             if not holes:
                 continue
-            if kernel.vmemmap.is_absent(first, len(entries)):
+            if kernel.vmemmap.is_absent(first, len(entries), twice=True):
                 context.leave_out(
-                    f"section {section.nr}: a page table of its vmemmap is not here"
+                    f"section {section.nr}: a page table of its vmemmap is not here, "
+                    "or is that of another part (F11)"
                 )
                 continue
             va = kernel.vmemmap.page_va(first + holes[0])
@@ -174,14 +175,14 @@ def _empty_tables(context: Context) -> Iterator[Violation]:
     for upper, below in zip(entries, [*entries[1:], None]):
         if not upper.entry & fmt.present_mask or fmt.is_leaf(upper.entry, upper.level):
             continue
+        first = vmemmap.page_number(upper.va)
         if upper.level > 2:
             is_empty = below is None or below.level >= upper.level
         else:
-            first = vmemmap.page_number(upper.va)
             is_empty = not vmemmap.is_full(first) and not any(
                 vmemmap.entries(first, vmemmap.pages_per_slot)
             )
-        if is_empty and not vmemmap.is_absent(vmemmap.page_number(upper.va)):
+        if is_empty and not vmemmap.is_absent(first, twice=True):
             yield Violation(
                 _section_of(context, upper.va),
                 f"empty page table of level {upper.level - 1}",

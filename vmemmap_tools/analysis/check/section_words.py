@@ -64,6 +64,8 @@ def _misplaced(context: Context, section: Section) -> tuple[str, str, object] | 
     reserved = kernel.target.enumerator("PG_reserved")
     if translation is None or reserved is None or not section.is_early:
         return None
+    if context.is_booting:
+        return None  # memblock's pages are marked when the buddy allocator takes over
     frame = translation.pa >> context.geometry.page_shift
     try:
         page = kernel.pages.page(frame)

@@ -189,9 +189,13 @@ def _is_known_memory(context: Context, section: Section, start: int, end: int) -
     needs=("zones", "device maps", "memory blocks"),
     racy=True,
     exceptions="Early sections may have holes in the bitmap although pfn_valid() "
-    "says yes: of memory that is reserved or never set up.",
+    "says yes: of memory that is reserved or never set up. While booting the bitmaps "
+    "are being filled.",
 )
 def subsections_are_memory(context: Context) -> Iterator[Violation]:
+    if context.is_booting:
+        context.leave_out("the kernel was still booting: bitmaps were being filled")
+        return
     kernel, g = context.kernel, context.geometry
     for section in kernel.sections:
         if not section.has_mem_map or not section.usage_va:

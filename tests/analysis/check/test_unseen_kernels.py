@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""States of kernels that no dump at hand shows: legal, or told for what they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model.kernels import varied
+from vmemmap_tools.analysis.check import Finding
+from vmemmap_tools.analysis.check.context import Context
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.kernel.table_frames import for_each_table_frame
+from vmemmap_tools.model.image import Image
+
+from .overlay import Bench, find
+
+TABLE = 0xF2 << 24
+"""``PGTY_table``, above a count that says nothing."""
+ENTRY = 0x000FFFFFFFFFF000
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench(varied("7.3"))
+
+
+def told(kernel: Kernel) -> list[tuple[str, str, str]]:
+    """(rule, severity, cause) of each finding that says more than I."""
+    return [(f.rule, f.severity, f.cause) for f in said(kernel)]
+
+
+def said(kernel: Kernel) -> list[Finding]:
+    return [f for f in find(kernel)[1] if f.severity != "I"]
+
+
+def entry_pa(image: Image, va: int, shift: int) -> int:
+    """Where the entry stands that maps an address, at the level of this shift."""
+    table = image.root_va + image.phys_base - image.arch.image_map
+    for above in (39, 30, 21, 12):
+        pa = table + 8 * (va >> above & 511)
+        if above == shift:
+            return pa
+        table = image.read64(pa) & ENTRY
+    raise AssertionError(shift)
+
+
+@pytest.mark.parametrize("shift", [21, 30])
+def test_a_table_that_is_linked_twice_is_neither_empty_nor_a_hole(
+    bench: Bench, shift: int
+) -> None:
+    image = bench.machine.image()
+    va = image.vmemmap_va(min(image.core.vmemmap.tables) * 512)
+    pa = entry_pa(image, va, shift)
+    other = next(p for p in range(pa + 8, pa + 4096, 8) if not image.read64(p))
+    image.write64(other, image.read64(pa))
+    assert told(bench.over(image)) == [("F11", "E", "page table linked twice")]
+
+
+def unreserve(image: Image, pfn: int) -> None:
+    page, reserved = image.page(pfn), 1 << image.types.enumerator("PG_reserved")
+    assert page.get("flags") & reserved
+    page.set("flags", page.get("flags") & ~reserved)
+
+
+def booting(kernel: Kernel) -> Kernel:
+    """The kernel as a dump taken before it was up would have it."""
+    unsigned = kernel.target.unsigned
+    kernel.target.unsigned = (  # type: ignore[method-assign]
+        lambda name: 0 if name == "system_state" else unsigned(name)
+    )
+    assert Context(kernel).is_booting
+    return kernel
+
+
+def test_boot_memory_that_is_not_yet_marked_reserved_is_no_damage(
+    bench: Bench,
+) -> None:
+    image = bench.machine.image()
+    entry = next(image.sections[nr] for nr, s in image.core.sections.items() if s.early)
+    unreserve(image, (entry.get("usage") - image.direct(0)) >> 12)
+    changed = bench.over(image)
+    assert ("S1", "E", "misplaced usage") in told(changed)
+    assert [f for f in told(booting(bench.over(image))) if f[0] == "S1"] == []
+
+
+def test_a_bitmap_that_is_still_being_filled_is_no_damage(bench: Bench) -> None:
+    image = bench.machine.image()
+    nr = next(nr for nr, s in image.core.sections.items() if s.early)
+    usage = image.sections[nr].get("usage") - image.direct(0)
+    at = image.types.offsetof("mem_section_usage.subsection_map")
+    image.write64(usage + at, 0)
+    assert ("S3", "E", "no subsection") in told(bench.over(image))
+    assert [f for f in told(booting(bench.over(image))) if f[0] == "S3"] == []
+
+
+def ordinary_frame(kernel: Kernel) -> int:
+    """A frame with the struct pages of memory that is nothing in particular."""
+    pages, vmemmap = kernel.pages, kernel.vmemmap
+    reserved = 1 << (kernel.target.enumerator("PG_reserved") or 0)
+    for first, is_huge in vmemmap.slots():
+        for number in range(first, first + (0 if is_huge else 512)):
+            if vmemmap.frame(number) < 0:
+                continue
+            page = pages.page(pages.pfn(vmemmap.page_va(number)))
+            if page.flags and not page.flags & reserved and page.va == page.head_va:
+                return vmemmap.frame(number)
+    raise AssertionError("every page is something")
+
+
+def test_struct_pages_that_were_never_set_up_are_a_warning(bench: Bench) -> None:
+    image = bench.machine.image()
+    image.memory.page(ordinary_frame(bench.healthy()))[:] = bytes(4096)
+    found = [f for f in told(bench.over(image)) if f[0] == "F12"]
+    assert found == [("F12", "W", "empty struct pages")]
+    assert [f for f in told(booting(bench.over(image))) if f[0] == "F12"] == []
+
+
+def test_a_page_table_needs_no_reference_where_it_has_a_type(bench: Bench) -> None:
+    image = bench.machine.image()
+    pfn = next(
+        table.pfn
+        for table in for_each_table_frame(
+            bench.healthy().page_table, image.vmemmap_va(0), image.vmemmap_va(1 << 20)
+        )
+        if image.page(table.pfn).get("_refcount.counter")
+    )
+    unreserve(image, pfn)
+    page = image.page(pfn)
+    page.set("_refcount.counter", 0)
+    causes = [cause for rule, _, cause in told(bench.over(image)) if rule == "F12"]
+    assert causes == ["page table frame in other use: its refcount is 0"]
+    page.set("page_type", TABLE)
+    assert told(bench.over(image)) == []
