@@ -99,6 +99,61 @@ def test_a_symbol_list(machine: Described, data: st.DataObject) -> None:
     judge((*opening, *data.draw(st.sampled_from(EVERY_VERB))))
 
 
+NUMBERS = (
+    "PAGESIZE",
+    "KERNELOFFSET",
+    "SYMBOL(mem_section)",
+    "SYMBOL(vmemmap)",
+    "SYMBOL(init_top_pgt)",
+    "SYMBOL(init_uts_ns)",
+    "LENGTH(mem_section)",
+    "LENGTH(node_data)",
+    "SIZE(page)",
+    "OFFSET(page.flags)",
+    "NUMBER(SECTION_SIZE_BITS)",
+    "NUMBER(pgtable_l5_enabled)",
+    "NUMBER(phys_base)",
+    "NUMBER(PG_head_mask)",
+    "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)",
+)
+"""Keys of VMCOREINFO that something reads as a number."""
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("types", ["dwarf", "vmcoreinfo"])
+def test_a_note_without_a_number_where_there_should_be_one(
+    machine: Described, key: str, types: str
+) -> None:
+    note = {**machine.memory.vmcoreinfo, key: "=0g"}
+    path = machine.path / "note"
+    path.write_text("".join(f"{k}={v}\n" for k, v in note.items()))
+    core, vmlinux = str(machine.path / "vmcore"), str(machine.path / "vmlinux")
+    opening = ("-c", core, "-s", vmlinux, "--vmcoreinfo", str(path), "--types", types)
+    for words in (("summary",), ("info",), ("check", "--all")):
+        judge((*opening, *words))
+
+
+@given(data=st.data())
+@fuzz(16)
+def test_vmcoreinfo_alone(machine: Described, data: st.DataObject) -> None:
+    note = dict(machine.memory.vmcoreinfo)
+    for _ in range(data.draw(st.integers(1, 3))):
+        key = data.draw(st.sampled_from(sorted(set(note) - {"OSRELEASE"})))
+        number = st.integers(-(1 << 64), 1 << 65)
+        other = st.one_of(
+            st.sampled_from(sorted(note.values())),
+            st.one_of(number, st.integers(-8, 128)).map(str),
+            number.map(hex),
+            st.text("0123456789abcdefx-= \x1b\xff", max_size=20),
+        )
+        note[key] = data.draw(other)
+    path = machine.path / "note"
+    path.write_text("".join(f"{k}={v}\n" for k, v in note.items()))
+    opening = ("-c", str(machine.path / "vmcore"), "--vmcoreinfo", str(path))
+    words = data.draw(st.sampled_from(EVERY_VERB))
+    judge((*opening, "--types", "vmcoreinfo", *words))
+
+
 def damaged_btf(sound: bytes) -> st.SearchStrategy[bytes]:
     """Words of records and of the header changed; bytes of strings; a cut end."""
     btf = Btf(sound)

@@ -33,8 +33,12 @@ MAX_SECTION_BITS = 32
 NUMBERS_READ_LATER = {
     "KERNELOFFSET": 16,
     "SYMBOL(mem_section)": 16,
+    "SYMBOL(vmemmap)": 16,
+    "LENGTH(mem_section)": 0,
     "LENGTH(node_data)": 0,
+    "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)": 0,
     "NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)": 0,
+    "NUMBER(phys_base)": 0,
 }
 """Keys of VMCOREINFO that the views read, and their base."""
 

@@ -121,18 +121,25 @@ class DrgnMemory:
 
     def _kernel_page_table(self) -> PageTable:
         if self._page_table is None:
-            arch = ARCHITECTURES.get(self.arch)
-            root = arch.root_pa(_Quiet(self)) if arch else None
-            if arch is None or root is None:
-                raise Fault(0, 0, "unmapped")
-            self._page_table = PageTable(
-                self.read_physical,
-                arch.table_format(_Quiet(self)),
-                arch.levels(_Quiet(self)).value,
-                root.value,
-                self.byteorder,
-            )
+            try:
+                self._page_table = self._find_page_table()
+            except ValueError as error:
+                raise TargetError(f"VMCOREINFO is damaged: {error}") from None
         return self._page_table
+
+    def _find_page_table(self) -> PageTable:
+        """Raises ValueError for a VMCOREINFO without numbers, and `Fault`."""
+        arch, facts = ARCHITECTURES.get(self.arch), _Quiet(self)
+        root = arch.root_pa(facts) if arch else None
+        if arch is None or root is None:
+            raise Fault(0, 0, "unmapped")
+        return PageTable(
+            self.read_physical,
+            arch.table_format(facts),
+            arch.levels(facts).value,
+            root.value,
+            self.byteorder,
+        )
 
     def evidence(self) -> list[Evidence]:
         return [Evidence("memory", self.source, f"drgn {drgn.__version__}")]

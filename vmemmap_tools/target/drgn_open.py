@@ -152,7 +152,7 @@ def open_qemu(
         prog.set_qemu_qmp(socket)
         if vmcoreinfo is not None:
             prog.set_linux_kernel_custom(vmcoreinfo, True)
-    except (OSError, ValueError, LookupError) as error:
+    except Exception as error:
         raise TargetError(f"{socket}: {reason(error)}") from None
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise TargetError(NO_VMCOREINFO.format(path=socket))
@@ -306,8 +306,9 @@ def check_memory(target: Target, path: str) -> None:
 
 def open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
     """A Program for a dump. Raises `TargetError`."""
-    prog = drgn.Program() if vmcoreinfo is None else drgn.Program(vmcoreinfo=vmcoreinfo)
+    given = {} if vmcoreinfo is None else {"vmcoreinfo": vmcoreinfo}
     try:
+        prog = drgn.Program(**given)
         prog.set_core_dump(core)
     except OSError as error:
         raise TargetError(f"{core}: {error.strerror}") from None

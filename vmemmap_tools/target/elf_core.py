@@ -198,16 +198,22 @@ class _Exported:
 
 
 def kernel_page_table(memory: MemoryProvider) -> PageTable | None:
-    """The tables of ``init_mm`` as VMCOREINFO places them, None if it does not."""
+    """The tables of ``init_mm`` as VMCOREINFO places them, None if it does not.
+
+    Raises `TargetError` for a VMCOREINFO without numbers.
+    """
     arch = ARCHITECTURES.get(memory.arch)
     facts = _Exported(memory.vmcoreinfo)
-    root = arch.root_pa(facts) if arch is not None else None
-    if arch is None or root is None:
-        return None
-    return PageTable(
-        memory.read_physical,
-        arch.table_format(facts),
-        arch.levels(facts).value,
-        root.value,
-        memory.byteorder,
-    )
+    try:
+        root = arch.root_pa(facts) if arch is not None else None
+        if arch is None or root is None:
+            return None
+        return PageTable(
+            memory.read_physical,
+            arch.table_format(facts),
+            arch.levels(facts).value,
+            root.value,
+            memory.byteorder,
+        )
+    except ValueError as error:
+        raise TargetError(f"VMCOREINFO is damaged: {error}") from None
