@@ -80,6 +80,15 @@ def test_wrong_use_is_one_line_and_exit_status_2(
     assert "--help'" in line
 
 
+@pytest.mark.parametrize("option", ["-c", "-s", "--qemu", "--vmcoreinfo"])
+def test_an_empty_file_name_is_wrong_use(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variable of a script that was not set; it is not as if nothing was given."""
+    assert main([option, "", "echo"]) == 2
+    assert f"{option} was given an empty name" in one_line(capsys)
+
+
 def test_a_dump_in_the_verbs_place_is_recognised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,14 @@ class Opening:
         types: TypeSource,
     ) -> Opening:
         """Check that the options name one source. Raises click.UsageError."""
+        for option, name in (
+            ("-c", core),
+            ("--qemu", qemu),
+            *(("-s", name) for name in symbols),
+            ("--vmcoreinfo", vmcoreinfo),
+        ):
+            if name == "":
+                raise click.UsageError(f"{option} was given an empty name")
         sources = {"-c": core is not None, "--live": live, "--qemu": qemu is not None}
         given = [option for option, is_given in sources.items() if is_given]
         if len(given) > 1:
