@@ -27,12 +27,16 @@ _MADE = pytest.StashKey[Counter[str]]()
 """Comparisons by the dump they are about."""
 
 
+LIVE = "newest,bookworm"
+"""Suites of the live guests, unless others are asked for."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("real kernels")
     group.addoption("--matrix", default="default", metavar="WHICH", help=HELP)
     group.addoption(
         "--live",
-        default="newest,bookworm",
+        default=LIVE,
         metavar="SUITES",
         help="live guests to boot, a list of suites, or 'none' (default: %(default)s)",
     )

@@ -12,7 +12,7 @@ import pytest
 
 from ..cache import RealError, say
 from ..compare import Compare
-from ..conftest import shown
+from ..conftest import LIVE, shown
 from ..kernels import fetch, newest_suite
 from ..truth import Truth
 from ..walk import QemuWalk
@@ -23,7 +23,8 @@ from .guest import LiveGuest
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "guest" in metafunc.fixturenames:
         text = metafunc.config.getoption("--live")
-        suites = [] if text == "none" else text.split(",")
+        also = getattr(metafunc.module, "ALSO", ()) if text == LIVE else ()
+        suites = [] if text == "none" else [*text.split(","), *also]
         metafunc.parametrize("guest", suites, indirect=True, scope="session")
     if "door" in metafunc.fixturenames:
         doors = [name for name in DOORS if name not in _closed(metafunc)]

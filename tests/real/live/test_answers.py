@@ -14,6 +14,8 @@ from .doors import Door
 
 globals().update(comparisons())
 
+ALSO = ("trixie",)
+"""6.12: looked at here and not changed, since pages that it gives back are damaged."""
 
 ON_THE_DEVICE = frozenset({"kcore"})
 """/proc/kcore has System RAM, so that what an altmap put on a device is missing."""
