@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import replace
 from typing import Any, Callable
 
 import pytest
 
 from tests.analysis.machines import busy
+from tests.fakes.devices import xarray
+from tests.fakes.layouts import pointer
 from tests.fakes.machine import NORMAL, Machine
 from tests.fakes.memory import PAGE
 from tests.fakes.tables import PS, RW, P
@@ -91,6 +94,15 @@ def random_entries_at_every_level(m: Machine) -> None:
 @damage
 def entries_beyond_all_memory(m: Machine) -> None:
     fill(m, table_pa(m, 1, 512), 0x000FFFFFFFFFF000 | P)
+
+
+@damage
+def memory_blocks_of_more_sections_than_there_are(m: Machine) -> None:
+    blocks = [(nr, nr + 1, 0xFFFF888000000000 + 64 * nr) for nr in range(512)]
+    m.target.define_int("sections_per_block", 1 << 31)
+    array, variables = xarray(m.target, blocks), m.target.variables
+    m.target.define("memory_blocks", pointer(0))
+    variables["memory_blocks"] = replace(variables["memory_blocks"], address=array)
 
 
 @damage

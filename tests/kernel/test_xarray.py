@@ -141,3 +141,32 @@ def test_an_unreadable_node_is_a_fault(m: Machine) -> None:
         entries(m, va)
     with pytest.raises(Fault):
         load(m.kernel().memory, va, 0)
+
+
+def test_more_nodes_than_any_array_has_end_the_walk(m: Machine) -> None:
+    size, slots = m.target.structs["xa_node"].size, 64
+    leaves, above = 20_000, -(-20_000 // 64)
+    first = m.target.allocate((leaves + above + 10) * size, 64)
+    level = [first + i * size for i in range(leaves)]
+    data = bytearray((leaves + above + 10) * size)
+    for i in range(leaves):
+        at = i * size + m.target.structs["xa_node"].offset("slots")
+        data[at : at + 8] = A.to_bytes(8, "little")
+    number, shift = leaves, 0
+    while len(level) > 1:
+        shift += 6
+        groups = [level[i : i + slots] for i in range(0, len(level), slots)]
+        level = [first + (number + i) * size for i in range(len(groups))]
+        for group in groups:
+            data[number * size + m.target.structs["xa_node"].offset("shift")] = shift
+            at = number * size + m.target.structs["xa_node"].offset("slots")
+            words = b"".join((va | 2).to_bytes(8, "little") for va in group)
+            data[at : at + len(words)] = words
+            number += 1
+    m.target.write(first, bytes(data))
+    va = m.target.record("xarray", xa_head=level[0] | 2)
+    found = []
+    with pytest.raises(Fault, match="damaged"):
+        for entry in for_each_entry(m.kernel().memory, va):
+            found.append(entry)
+    assert 15_000 < len(found) < 1 << 14

@@ -123,8 +123,8 @@ class Sections:
         self.zone_member = section_zone_member(self.struct)
         self._usage = target.struct("mem_section_usage")
         self._entries: dict[int, Section] | None = None
-        self._blocks: dict[int, int] | None = None
-        self._block_va: dict[int, int] = {}
+        self._block_va: dict[int, int] | None = None
+        self._per_block = 0
 
     @property
     def per_root(self) -> int:
@@ -210,15 +210,13 @@ class Sections:
 
     def memory_block(self, section: Section) -> int | None:
         """Number of the memory block (/sys/devices/system/memory) of a section."""
-        if self._blocks is None:
-            self._blocks = dict(self._find_memory_blocks())
-        return self._blocks.get(section.nr)
+        blocks = self._memory_blocks()
+        number = section.nr // self._per_block if self._per_block else None
+        return number if number in blocks else None
 
     def memory_block_va(self, number: int) -> int | None:
         """Address of a block's struct memory_block."""
-        if self._blocks is None:
-            self._blocks = dict(self._find_memory_blocks())
-        return self._block_va.get(number)
+        return self._memory_blocks().get(number)
 
     def block_is_online(self, section: Section) -> bool | None:
         """Whether a section's memory block is; None in between, or if there is none.
@@ -234,27 +232,27 @@ class Sections:
             self._enumerator("MEM_OFFLINE", MEM_OFFLINE): False,
         }
         member = struct["state"]
-        va = self._block_va[block] + member.offset
+        va = self._memory_blocks()[block] + member.offset
         return states.get(self._memory.unsigned(va, member.size))
 
     def _enumerator(self, name: str, otherwise: int) -> int:
         value = self._target.enumerator(name)
         return otherwise if value is None else value
 
-    def _find_memory_blocks(self) -> Iterator[tuple[int, int]]:
-        """(section, block) for every registered block (``memory_blocks``, 5.9+)."""
-        per_block = self._target.unsigned("sections_per_block")
+    def _memory_blocks(self) -> dict[int, int]:
+        """{number: address} of every registered block (``memory_blocks``, 5.9+)."""
+        if self._block_va is not None:
+            return self._block_va
+        found: dict[int, int] = {}
+        self._block_va = found
+        self._per_block = self._target.unsigned("sections_per_block") or 0
         blocks = self._target.variable("memory_blocks")
-        if not per_block or blocks is None:
-            return
-        try:
-            for number, va in xarray.for_each_entry(self._memory, blocks.address):
-                self._block_va[number] = va
-                first = number * per_block
-                for nr in range(first, min(first + per_block, first + 65536)):
-                    yield nr, number
-        except Fault as fault:
-            self._memory.missing.record(fault, "memory blocks")
+        if self._per_block and blocks is not None:
+            try:
+                found.update(xarray.for_each_entry(self._memory, blocks.address))
+            except Fault as fault:
+                self._memory.missing.record(fault, "memory blocks")
+        return found
 
     # Reading the table
 

@@ -13,8 +13,11 @@ from .memory import Memory
 
 __all__ = ["for_each_entry", "load"]
 
-MAX_NODES = 1 << 16
-"""More nodes than any array we read can have: a longer walk is corruption."""
+MAX_NODES = 1 << 14
+"""More nodes than any array we read can have: a longer walk is corruption.
+
+They hold a million entries: 128 TiB in the smallest of memory blocks.
+"""
 XA_CHUNK_SIBLINGS = 62 << 2 | 2
 """``xa_is_sibling``: internal entries up to this one name a slot of the same node."""
 
