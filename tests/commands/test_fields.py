@@ -100,7 +100,8 @@ def kernels() -> list[Kernel]:
 
 def test_every_verb_has_its_tables() -> None:
     rows = {part.split()[0] for part in documented() if "rows" in part}
-    assert rows == set(VERBS) == {part.split()[0] for part in QUESTIONS}
+    assert {part.split()[0] for part in QUESTIONS} == set(VERBS)
+    assert rows == {*VERBS, "capsule"}  # of the command line's own: tests/capsule
 
 
 @pytest.mark.parametrize("part", QUESTIONS)

@@ -164,6 +164,11 @@ class Memory:
                 return known
         return self.read_physical(pa, step * count)
 
+    @property
+    def has_words(self) -> bool:
+        """Whether single words of structs may be here without the structs."""
+        return self._recorded is not None
+
     def record(self, struct: Struct, va: int) -> Record:
         """A whole struct. Raises `Fault`."""
         return Record(struct, va, self.read(va, struct.size), self.target.byteorder)

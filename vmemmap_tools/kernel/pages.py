@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -20,42 +19,18 @@ from .features import uses_compound_mask
 from .folio_layout import ORDER_IN_FLAGS, find_compound_layout
 from .layout import Geometry, LayoutError, require_struct
 from .memory import Memory
+from .page import Page
 from .vmemmap import HOLE, Vmemmap
 
 __all__ = ["UNKNOWN_ZONE", "Page", "Pages"]
 
 PAGES_OF_FOLIO_HEAD = 4
 """struct folio overlays this many struct pages at most."""
-MASK_64 = (1 << 64) - 1
 MAX_NODES = 1 << 16
 UNKNOWN_ZONE = -1
 """In the place of a zone's index, where types do not tell it."""
 MAX_SAMPLED_SLOTS = 1 << 8
 SAMPLES_OF_A_SLOT = 16
-
-
-@dataclass(frozen=True)
-class Page:
-    """One struct page as it stands in memory. ``head_va`` is its true compound head."""
-
-    pfn: int
-    va: int
-    data: bytes
-    flags: int
-    compound_word: int
-    refcount: int
-    mapcount_word: int
-    head_va: int
-    is_fake_head: bool
-
-    @property
-    def is_tail(self) -> bool:
-        return self.head_va != self.va
-
-    @property
-    def is_poisoned(self) -> bool:
-        """All ones: ``PagePoisoned``, never initialised."""
-        return self.flags == MASK_64
 
 
 class Pages:
@@ -211,8 +186,11 @@ class Pages:
             yield start, length // self.size
 
     def page(self, pfn: int) -> Page:
-        """One decoded struct page. Raises `Fault`."""
-        data = self.read(pfn)
+        """One decoded struct page. Raises `Fault`.
+
+        A capsule may hold the words alone that are decoded here; others are zero then.
+        """
+        data = self._decodable(pfn)
         va = self.va(pfn)
         flags = self._u64(data, self.flags_offset)
         word = self._u64(data, self.compound_word_offset)
@@ -228,6 +206,21 @@ class Pages:
             head_va=head,
             is_fake_head=is_fake,
         )
+
+    @cached_property
+    def decoded_words(self) -> list[int]:
+        """Offsets of the 64-bit words that `page` decodes."""
+        counts = self._refcount_at, self._mapcount_at
+        places = self.flags_offset, self.compound_word_offset, *counts
+        return sorted({at // 8 * 8 for at in places})
+
+    def _decodable(self, pfn: int) -> bytes:
+        try:
+            return self.read(pfn)
+        except Fault:
+            if not self._memory.has_words:
+                raise
+        return self.read_words(pfn, 1, self.decoded_words)
 
     def head_pfn(self, pfn: int) -> int:
         """pfn of ``compound_head(page)``. Raises `Fault`."""
@@ -246,7 +239,8 @@ class Pages:
             # page_fixed_fake_head(): an alias of the head page shows the head's flags;
             # the page behind it tells the truth. Right for true heads as well.
             try:
-                next_word = self._u64(self.read(pfn + 1), self.compound_word_offset)
+                next_page = self._decodable(pfn + 1)
+                next_word = self._u64(next_page, self.compound_word_offset)
             except Fault:
                 return va, False
             if next_word & 1:

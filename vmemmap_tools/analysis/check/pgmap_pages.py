@@ -91,10 +91,9 @@ def _judge_pages(
 ) -> Iterator[Violation]:
     kernel, pages = context.kernel, context.kernel.pages
     flags_at, map_at = pages.flags_offset, _pgmap_offset(context)
-    # Pages that are no part of a compound each name their map.
-    offsets = [flags_at]
-    if map_at is not None and not pgmap.vmemmap_shift:
-        offsets.append(map_at)
+    # Pages that are no part of a compound each name their map. The other words are
+    # for `page`, which asks a capsule about any of these struct pages.
+    offsets = sorted({*pages.decoded_words, *([] if map_at is None else [map_at])})
     is_first = head is None or head == pfn
     try:
         if is_first and pgmap.vmemmap_shift:
