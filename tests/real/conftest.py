@@ -65,6 +65,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("form", FORMS, indirect=True, scope="session")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One form of the rare guests' dumps is enough: the other costs a minute."""
+    items[:] = [item for item in items if not _is_second_form_of_rare(item)]
+
+
+def _is_second_form_of_rare(item: pytest.Item) -> bool:
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    choice = params.get("run")
+    is_rare = isinstance(choice, Choice) and choice.variant in RARE
+    return is_rare and params.get("form", FORMS[0]) != FORMS[0]
+
+
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> Run:
     """A run of the matrix, fetched and booted now unless it is cached."""

@@ -10,8 +10,6 @@ import pytest
 from .compare import Compare
 from .dumps import VERBS_COMPARED, Answer, Dump
 
-pytestmark = pytest.mark.rare
-
 EVIDENCE = ("memory",)
 """Facts of `vmemmap info` that name the file."""
 
