@@ -92,6 +92,14 @@ def test_a_note_that_says_too_little_is_refused() -> None:
         VmcoreinfoTypes(note(SIZE__page=None, NUMBER__PG_head_mask=None))
 
 
+@pytest.mark.parametrize("offset", ["-1", "57", "171552"])
+def test_a_member_that_is_not_within_its_struct_is_damage(offset: str) -> None:
+    with pytest.raises(TargetError, match=r"OFFSET\(page\.flags\)=.* not within 64"):
+        VmcoreinfoTypes(note(OFFSET__page__flags=offset))
+    with pytest.raises(TargetError, match=r"not within 128 bytes"):
+        VmcoreinfoTypes(note(OFFSET__folio___folio_order="128"))
+
+
 # Sections and tails
 
 

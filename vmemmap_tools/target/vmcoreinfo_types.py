@@ -135,8 +135,8 @@ class VmcoreinfoTypes:
     # The structs
 
     def _page(self) -> Struct:
-        members = self._members("page", PAGE_MEMBERS)
-        return Struct("page", self._info.size("page") or 0, members)
+        size = self._info.size("page") or 0
+        return Struct("page", size, self._members("page", PAGE_MEMBERS, size))
 
     def _folio(self) -> Struct:
         """The words of a folio's second page that hold its order.
@@ -145,7 +145,7 @@ class VmcoreinfoTypes:
         6.6), and exported one before.
         """
         page = self._info.size("page") or 0
-        members = self._members("folio", FOLIO_MEMBERS)
+        members = self._members("folio", FOLIO_MEMBERS, 2 * page)
         if not members and "OFFSET(page.compound_order)" not in self._info:
             at = page + (self._info.offset("page.flags") or 0)
             members["_flags_1"] = Member(at, 8, _INT, "unsigned long")
@@ -153,8 +153,9 @@ class VmcoreinfoTypes:
 
     def _mem_section(self) -> Struct:
         word = (8, _INT, "unsigned long")
-        members = self._members("mem_section", {"section_mem_map": word})
-        return Struct("mem_section", self._info.size("mem_section") or 0, members)
+        size = self._info.size("mem_section") or 0
+        members = self._members("mem_section", {"section_mem_map": word}, size)
+        return Struct("mem_section", size, members)
 
     def _uts_namespace(self) -> Struct:
         name = self._info.offset("uts_namespace.name")
@@ -165,12 +166,18 @@ class VmcoreinfoTypes:
         return Struct("uts_namespace", at + RELEASE_SIZE, {"name.release": release})
 
     def _members(
-        self, struct: str, known: Mapping[str, tuple[int, str, str]]
+        self, struct: str, known: Mapping[str, tuple[int, str, str]], limit: int
     ) -> dict[str, Member]:
+        """Those that are exported. Raises `TargetError` for one beyond the struct."""
         members = {}
         for name, (size, kind, type_name) in known.items():
             offset = self._info.offset(f"{struct}.{name}")
             if offset is not None:
+                if not 0 <= offset <= limit - size:
+                    raise TargetError(
+                        f"VMCOREINFO is damaged: OFFSET({struct}.{name})={offset} is "
+                        f"not within {limit} bytes"
+                    )
                 members[name] = Member(offset, size, kind, type_name)
         return members
 
