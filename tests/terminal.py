@@ -21,6 +21,8 @@ class Terminal:
     def __init__(self, words: list[str], environment: dict[str, str]):
         self._pid, self._file = pty.fork()
         if self._pid == 0:
+            # A shell lets what it runs in the background ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(words[0], words, environment)
         self._seen = ""
 
