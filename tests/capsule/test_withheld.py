@@ -140,7 +140,11 @@ def mark(image: Image, capsule: Capsule) -> Image:
 @pytest.mark.parametrize("struct_pages", [True, False])
 def test_nothing_that_is_marked_goes_in(tmp_path: Path, struct_pages: bool) -> None:
     image = varied("7.3").image()
-    mark(image, capture(image_target(image), _ask))
+    whole = capture(image_target(image), _ask)
+    beside = set(whole.store.frames()) - set(whole.store.words.frames())
+    kinds = {kind for pfn in beside for kind in whole.store.kinds(pfn)}
+    assert kinds >= {"hstate", "dev_pagemap", "pglist_data", "mem_section_usage"}
+    mark(image, whole)
     capsule = capture(image_target(image), _ask, struct_pages)
     assert capsule.store.size > 10_000
     assert search(capsule, tmp_path) == []
