@@ -197,7 +197,7 @@ def test_a_running_kernel_is_described_by_its_own_files(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     lines = [
         f"{described.known.symbol(name) or 0:016x} D {name}\n"
-        for name in ("_text", "pgmap_array", "node_data", "hstates")
+        for name in ("_text", "pgmap_array", "node_data", "hstates", "init_uts_ns")
     ]
     (tmp_path / "proc/kallsyms").write_text("".join(lines))
     target = compose(described.memory, root=tmp_path)
@@ -208,6 +208,11 @@ def test_a_running_kernel_is_described_by_its_own_files(tmp_path: Path) -> None:
     assert found is not None and known is not None
     assert (found.address, found.type.size) == (known.address, known.type.size)
     assert target.variable("memory_blocks") is None, "not in that kallsyms"
+
+    # Without CONFIG_KALLSYMS_ALL variables are not listed, which says nothing of them.
+    (tmp_path / "proc/kallsyms").write_text(lines[0])
+    with pytest.raises(TargetError, match="lists functions only"):
+        compose(described.memory, root=tmp_path, types="btf")
 
 
 def test_a_raw_file_serves_where_the_dump_has_no_btf(tmp_path: Path) -> None:

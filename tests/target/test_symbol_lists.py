@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -20,6 +22,7 @@ LIST = f"""\
 {LINK + 0x2507C80:x} D init_uts_ns
 {LINK + 0x2600000:x} b hstates
 {LINK + 0x2600008:x} D vmemmap_base
+{LINK + 0x2800000:x} B _end
 """
 
 
@@ -54,6 +57,29 @@ def test_the_list_of_another_build_is_refused(path: Path) -> None:
 def test_a_list_that_shares_nothing_with_vmcoreinfo_is_refused(path: Path) -> None:
     with pytest.raises(TargetError, match="names none of the symbols"):
         read_symbol_list(str(path), note(prb=LINK))
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (lambda line: " T " in line or " A " in line, "lists no init_uts_ns"),
+        (lambda line: "_end" not in line, "lists no _end"),
+    ],
+)
+def test_a_part_of_a_list_is_refused(
+    path: Path, keep: Callable[[str], bool], message: str
+) -> None:
+    # What is not listed would be denied: "no hugetlb pool" on a machine full of them.
+    path.write_text("".join(filter(keep, LIST.splitlines(keepends=True))))
+    info = note(_stext=LINK + MOVE, init_uts_ns=LINK + 0x2507C80 + MOVE)
+    with pytest.raises(TargetError, match=message):
+        read_symbol_list(str(path), info)
+
+
+def test_a_list_with_hidden_addresses_is_refused(path: Path) -> None:
+    path.write_text(re.sub("^[0-9a-f]+", "0" * 16, LIST, flags=re.MULTILINE))
+    with pytest.raises(TargetError, match="shows no addresses"):
+        read_symbol_list(str(path), note(_stext=LINK))
 
 
 def test_a_list_is_told_by_its_first_line(tmp_path: Path, path: Path) -> None:

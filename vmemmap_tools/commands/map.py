@@ -135,7 +135,8 @@ def command(
     RANGE is A-B or A+SIZE in the vmemmap. BACKING: huge (a huge leaf), private (a frame
     for each page), page1-shared, self-shared, zone-shared (tails of an optimised
     compound, on the frame of its page 1, its head, or its zone's tail page), shared
-    (sharing that nothing explains), hole, missing (its page table could not be read).
+    (sharing that nothing explains), hole, missing (its page table could
+    not be read, or is linked twice).
     """
     if leaves and (backing or optimised is not None):
         raise click.UsageError(

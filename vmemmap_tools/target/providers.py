@@ -24,6 +24,8 @@ from .vmcoreinfo_types import VmcoreinfoSymbols, VmcoreinfoTypes
 __all__ = ["compose", "find_symbols"]
 
 KALLSYMS = "proc/kallsyms"
+ANY_VARIABLE = "init_uts_ns"
+"""Every kernel has it, and VMCOREINFO names it too."""
 NO_SYMBOLS = (
     "{} has no addresses, and nothing else tells where variables are ({}): give "
     "System.map with -s as well, or take --types vmcoreinfo"
@@ -83,15 +85,17 @@ def _of_capsule(
     release: str | None,
 ) -> ComposedTarget:
     """A capsule by the types it was made with, or BTF from a file."""
-    if types == "vmcoreinfo" or (types == "btf" and not files):
+    types_of_file = btf_of_file(files, as_vmcoreinfo(memory))
+    if types == "vmcoreinfo" or (types == "btf" and types_of_file is None):
         raise TargetError(
             "a capsule brings the types it was made with, and not the memory that "
             "others look into: leave out --types"
         )
-    symbols = RecordedSymbols(capsule)
-    types_of_file = btf_of_file(files, as_vmcoreinfo(memory))
     return ComposedTarget(
-        memory, types_of_file or RecordedTypes(capsule), symbols, release
+        memory,
+        types_of_file or RecordedTypes(capsule),
+        RecordedSymbols(capsule),
+        release,
     )
 
 
@@ -123,9 +127,13 @@ def find_symbols(
         reasons.append("VMCOREINFO does not say where kallsyms is")
     for attempt in attempts:
         try:
-            return SymbolChain(attempt(), exported), reasons
+            found = attempt()
         except TargetError as error:
             reasons.append(str(error))
+            continue
+        if found.symbol(ANY_VARIABLE) is not None:
+            return SymbolChain(found, exported), reasons
+        reasons.append("kallsyms lists functions only (no CONFIG_KALLSYMS_ALL)")
     return exported, reasons
 
 

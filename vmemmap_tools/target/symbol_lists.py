@@ -18,6 +18,8 @@ __all__ = ["SymbolList", "is_symbol_list", "read_symbol_list"]
 LINE = re.compile(rb"[0-9a-f]{8,16} [A-Za-z?] \S+")
 HEAD = 256
 WITNESSES = ("_stext", "init_uts_ns", "swapper_pg_dir", "node_online_map", "prb")
+MARKS = ("init_uts_ns", "_end")
+"""A variable, and the last symbol of the image: what has both was not cut."""
 KERNEL_HALF = 1 << 63
 MASK_64 = (1 << 64) - 1
 
@@ -52,12 +54,27 @@ class SymbolList:
 
 
 def read_symbol_list(path: str, vmcoreinfo: VmcoreInfo) -> SymbolList:
-    """The symbols of such a file. Raises `TargetError` for those of another build."""
+    """The symbols of such a file.
+
+    Raises `TargetError` for those of another build, and for a part of them.
+    """
     try:
         with open(path, "rb") as file:
             listed = KallsymsFile(file.read(MAX_FILE), path)
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
+    if listed.symbol("_stext") == 0:
+        raise TargetError(
+            f"{path} shows no addresses: copy it as root, with kernel.kptr_restrict "
+            "below 2"
+        )
+    lacking = [name for name in MARKS if listed.symbol(name) is None]
+    if lacking:
+        # What it does not list would be taken for what this kernel does not have.
+        raise TargetError(
+            f"{path} lists no {lacking[0]}: it is cut short or has functions only; "
+            "give the whole System.map"
+        )
     distances = set()
     for name in WITNESSES:
         theirs, ours = listed.symbol(name), vmcoreinfo.symbol(name)

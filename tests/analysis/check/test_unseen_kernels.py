@@ -56,6 +56,17 @@ def test_a_table_that_is_linked_twice_is_neither_empty_nor_a_hole(
     assert told(bench.over(image)) == [("F11", "E", "page table linked twice")]
 
 
+def test_nor_is_a_folio_whose_table_is_linked_twice_mixed(bench: Bench) -> None:
+    image = bench.machine.image()
+    kernel = bench.healthy()
+    folio = next(f for f in kernel.hugetlb.folios() if f.order == 18)
+    number = kernel.pages.vmemmap_page(folio.pfn) // 512 * 512
+    first = entry_pa(image, image.vmemmap_va(number), 21)
+    image.write64(first + 8, image.read64(first))
+    assert [f for f in told(bench.over(image)) if f[0] == "F4"] == []
+    assert ("F11", "E", "page table linked twice") in told(bench.over(image))
+
+
 def unreserve(image: Image, pfn: int) -> None:
     page, reserved = image.page(pfn), 1 << image.types.enumerator("PG_reserved")
     assert page.get("flags") & reserved
