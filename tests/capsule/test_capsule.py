@@ -162,6 +162,18 @@ def test_a_flipped_bit_or_a_cut_is_refused(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("form", ["elf", "kdump"])
+def test_a_flipped_bit_in_its_mark_makes_no_other_dump_of_it(
+    folder: Path, form: str, tmp_path: Path
+) -> None:
+    content = bytearray((folder / form).read_bytes())
+    content[content.index(b"vmemmap capsule\n")] ^= 1
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(content)
+    with pytest.raises(TargetError, match="is a damaged capsule"):
+        open_dump(str(damaged))
+
+
 @pytest.mark.parametrize("name", ["vmcore", "vmlinux"])
 def test_a_capsule_never_replaces_what_it_is_made_from(
     folder: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

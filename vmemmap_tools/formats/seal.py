@@ -72,12 +72,15 @@ def _header(file: BinaryIO, at: int) -> tuple[bytes, int, int, int]:
 
 
 def _find(file: BinaryIO) -> int | None:
-    """Where the description begins."""
+    """Where the description begins. Raises `SealError` for a note without one."""
     for offset, size in _note_areas(file):
         file.seek(offset)
-        found = file.read(min(size, MAX_NOTES)).find(MAGIC)
+        notes = file.read(min(size, MAX_NOTES))
+        found = notes.find(MAGIC)
         if found >= 0:
             return offset + found
+        if NAME.encode() + b"\0" in notes:
+            raise SealError("its own description is damaged")
     return None
 
 
