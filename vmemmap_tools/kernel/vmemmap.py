@@ -220,12 +220,10 @@ class Vmemmap:
         huge = self._huge.get(slot, 0)
         return huge + (index << self._page_shift) if huge else 0
 
-    def is_absent(self, first: int, count: int = 1, twice: bool = False) -> bool:
+    def is_absent(self, first: int, count: int = 1) -> bool:
         """Whether a table above any of these pages was not read, or linked twice."""
         start, end = self.page_va(first), self.page_va(first + count)
-        return any(
-            (twice or a.error) and a.va < end and start < a.end_va for a in self.absent
-        )
+        return any(a.va < end and start < a.end_va for a in self.absent)
 
     def why_not_mapped(self, number: int) -> str:
         """The kind of `Fault` of a page without entry: "unmapped", or its table's."""

@@ -13,12 +13,12 @@ from typing import Callable
 
 import drgn
 
-from ..arch import ARCHITECTURES
 from ..arch.pagetable import PageTable
 from ..formats.elf import SegmentMap
 from .base import ByteOrder, Evidence, Fault, PhysicalRange, TargetError
 from .composed import TypedMemory
 from .drgn_types import DrgnSymbols, DrgnTypes
+from .kernel_tables import kernel_page_table
 from .recorded import CapsuleNote
 from .vmcoreinfo import VmcoreInfo
 
@@ -121,25 +121,10 @@ class DrgnMemory:
 
     def _kernel_page_table(self) -> PageTable:
         if self._page_table is None:
-            try:
-                self._page_table = self._find_page_table()
-            except ValueError as error:
-                raise TargetError(f"VMCOREINFO is damaged: {error}") from None
-        return self._page_table
-
-    def _find_page_table(self) -> PageTable:
-        """Raises ValueError for a VMCOREINFO without numbers, and `Fault`."""
-        arch, facts = ARCHITECTURES.get(self.arch), _Quiet(self)
-        root = arch.root_pa(facts) if arch else None
-        if arch is None or root is None:
+            self._page_table = kernel_page_table(self)
+        if self._page_table is None:
             raise Fault(0, 0, "unmapped")
-        return PageTable(
-            self.read_physical,
-            arch.table_format(facts),
-            arch.levels(facts).value,
-            root.value,
-            self.byteorder,
-        )
+        return self._page_table
 
     def evidence(self) -> list[Evidence]:
         return [Evidence("memory", self.source, f"drgn {drgn.__version__}")]
@@ -186,19 +171,6 @@ class DrgnTarget(DrgnMemory, TypedMemory):
             *self.types.evidence(),
             *self.symbols.evidence(),
         ]
-
-
-class _Quiet:
-    """A target's VMCOREINFO alone: variables would need the table being built."""
-
-    def __init__(self, target: DrgnMemory):
-        self.vmcoreinfo = target.vmcoreinfo
-
-    def symbol(self, name: str) -> int | None:
-        return None
-
-    def unsigned(self, name: str) -> int | None:
-        return None
 
 
 def _vmcoreinfo_text(prog: drgn.Program) -> str:

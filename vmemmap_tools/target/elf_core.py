@@ -13,9 +13,8 @@ vmemmap too, at no physical address).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from ..arch import ARCHITECTURES
 from ..arch.pagetable import PageTable
 from ..formats.elf import (
     EM_AARCH64,
@@ -36,14 +35,14 @@ from .base import (
     ByteOrder,
     Evidence,
     Fault,
-    MemoryProvider,
     PhysicalRange,
     TargetError,
 )
 from .capsules import capsule_of
+from .kernel_tables import kernel_page_table
 from .vmcoreinfo import VmcoreInfo
 
-__all__ = ["CoreMemory", "kernel_page_table"]
+__all__ = ["CoreMemory"]
 
 KCORE = "/proc/kcore"
 MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64", EM_RISCV: "riscv64"}
@@ -182,38 +181,3 @@ class CoreMemory:
         if self._page_table is None:
             self._page_table = kernel_page_table(self)
         return self._page_table
-
-
-class _Exported:
-    """VMCOREINFO as an architecture's facts; variables would need the table itself."""
-
-    def __init__(self, vmcoreinfo: Mapping[str, str]):
-        self.vmcoreinfo = vmcoreinfo
-
-    def symbol(self, name: str) -> int | None:
-        return None
-
-    def unsigned(self, name: str) -> int | None:
-        return None
-
-
-def kernel_page_table(memory: MemoryProvider) -> PageTable | None:
-    """The tables of ``init_mm`` as VMCOREINFO places them, None if it does not.
-
-    Raises `TargetError` for a VMCOREINFO without numbers.
-    """
-    arch = ARCHITECTURES.get(memory.arch)
-    facts = _Exported(memory.vmcoreinfo)
-    try:
-        root = arch.root_pa(facts) if arch is not None else None
-        if arch is None or root is None:
-            return None
-        return PageTable(
-            memory.read_physical,
-            arch.table_format(facts),
-            arch.levels(facts).value,
-            root.value,
-            memory.byteorder,
-        )
-    except ValueError as error:
-        raise TargetError(f"VMCOREINFO is damaged: {error}") from None

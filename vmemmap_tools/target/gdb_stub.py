@@ -20,8 +20,8 @@ import gdb
 
 from ..arch.pagetable import PageTable
 from .base import ByteOrder, Evidence, Fault, PhysicalRange, TargetError
-from .elf_core import kernel_page_table
 from .kaslr import Processor
+from .kernel_tables import kernel_page_table
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = ["Stub", "StubMemory", "is_in_user_mode"]

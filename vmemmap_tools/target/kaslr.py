@@ -18,8 +18,8 @@ from ..arch import ARCHITECTURES
 from ..arch.pagetable import AbsentTable, HugeLeaf, PageTable
 from ..arch.x86_64 import KERNEL_MAP
 from .base import Fault, MemoryProvider, SymbolProvider, TargetError
-from .elf_core import kernel_page_table
 from .elf_symbols import ElfSymbols
+from .kernel_tables import kernel_page_table
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = [

@@ -61,7 +61,7 @@ def _suspects(context: Context) -> Iterator[Folio]:
     context.saw(len(context.folios))
     for folio in context.usual.others():
         if vmemmap.absent and vmemmap.is_absent(
-            number(folio.pfn), max(1, folio.backing.pages), twice=True
+            number(folio.pfn), max(1, folio.backing.pages)
         ):
             context.leave_out(f"{name(folio)}: a page table of its vmemmap is missing")
             continue

@@ -79,7 +79,7 @@ def _holes(context: Context) -> Iterator[Violation]:
             holes = [i for i, e in enumerate(entries) if not e & present]
             if not holes:
                 continue
-            if kernel.vmemmap.is_absent(first, len(entries), twice=True):
+            if kernel.vmemmap.is_absent(first, len(entries)):
                 context.leave_out(
                     f"section {section.nr}: a page table of its vmemmap is not here, "
                     "or is that of another part (F11)"
@@ -182,7 +182,7 @@ def _empty_tables(context: Context) -> Iterator[Violation]:
             is_empty = not vmemmap.is_full(first) and not any(
                 vmemmap.entries(first, vmemmap.pages_per_slot)
             )
-        if is_empty and not vmemmap.is_absent(first, twice=True):
+        if is_empty and not vmemmap.is_absent(first):
             yield Violation(
                 _section_of(context, upper.va),
                 f"empty page table of level {upper.level - 1}",

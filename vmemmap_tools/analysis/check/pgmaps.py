@@ -36,9 +36,7 @@ def _compounds(
     for one in context.compound_ranges:
         pgmap, start, end = one.pgmap, one.first_pfn, one.end
         for head, backing in compounds_of(context.kernel, pgmap, start, end):
-            if vmemmap.absent and vmemmap.is_absent(
-                number(head), backing.pages, twice=True
-            ):
+            if vmemmap.absent and vmemmap.is_absent(number(head), backing.pages):
                 context.leave_out(f"compound at pfn {head:#x}: a page table is missing")
                 continue
             context.saw()
