@@ -84,29 +84,32 @@ class FolioScan:
         step = 1 << min(self.orders)
         covered = 0
         sizes = {o: self.pages.geometry.vmemmap_pages(o) for o in self.orders}
-        for run, data in self._runs(scan, step):
-            heads = scan.heads_of(run, data)
-            if run[0][0] >= covered and _are_alike(heads, run, step):
-                _, number, order, _, _ = heads[0]
-                backings = classify.alike(number, sizes[order], len(heads))
-                if backings is not None:
-                    covered = run[-1][0] + step
-                    yield heads, backings
-                    continue
-            for head in heads:
-                pfn, number, order, _, _ = head
-                # Orders come from memory: only those of pools, at their alignment.
-                if order not in sizes or pfn < covered or pfn & (1 << order) - 1:
-                    continue
-                covered = pfn + (1 << order)
-                yield [head], iter((classify(number, sizes[order]),))
+        for section in self._sections():
+            if section.start_pfn + self.pages.geometry.pages_per_section <= covered:
+                continue  # of a gigantic folio that was found already
+            for run, data in scan.runs(section, step):
+                heads = scan.heads_of(run, data)
+                if run[0][0] >= covered and _are_alike(heads, run, step):
+                    _, number, order, _, _ = heads[0]
+                    backings = classify.alike(number, sizes[order], len(heads))
+                    if backings is not None:
+                        covered = run[-1][0] + step
+                        yield heads, backings
+                        continue
+                for head in heads:
+                    pfn, number, order, _, _ = head
+                    # Orders come from memory: only pools', at their alignment.
+                    if order not in sizes or pfn < covered or pfn & (1 << order) - 1:
+                        continue
+                    covered = pfn + (1 << order)
+                    yield [head], iter((classify(number, sizes[order]),))
 
-    def _runs(self, scan: _Scan, step: int) -> Iterator[tuple[Run, bytes]]:
+    def _sections(self) -> Iterator[Section]:
         with self.progress("looking for huge pages", len(self.sections)) as bar:
             for section in self.sections:
                 bar.update(1)
                 if section.has_mem_map and (section.is_online or section.is_early):
-                    yield from scan.runs(section, step)
+                    yield section
 
 
 def _are_alike(heads: list[Head], run: Run, step: int) -> bool:

@@ -152,12 +152,20 @@ class Hugetlb:
         )
 
     def _orders(self) -> set[int]:
-        """Orders of folios to look for: those of pools, or all that pools can have."""
+        """Orders of folios to look for: those of pools, or all that pools can have.
+
+        A pool may count none and still have some: ``remove_hugetlb_folio()`` takes
+        folios off the books before their vmemmap is restored, and those with unknown
+        poisoned pages (HPG_raw_hwp_unreliable) are never freed.
+        """
         g = self._pages.geometry
         if not self.pools_are_known:
             return set(range(g.arch.huge_page_order, g.max_folio_order + 1))
+        may_be_off_books = self._vmemmap.readonly_leaves > 0
         return {
-            h.order for h in self.hstates if h.total and h.order <= g.max_folio_order
+            h.order
+            for h in self.hstates
+            if (h.total or may_be_off_books) and h.order <= g.max_folio_order
         }
 
     # Pools

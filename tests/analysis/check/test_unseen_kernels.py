@@ -10,6 +10,7 @@ from vmemmap_tools.analysis.check import Finding
 from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.kernel.table_frames import for_each_table_frame
+from vmemmap_tools.model.faults.folios import unlink
 from vmemmap_tools.model.image import Image
 
 from .overlay import Bench, find
@@ -142,3 +143,30 @@ def test_a_page_table_needs_no_reference_where_it_has_a_type(bench: Bench) -> No
     assert causes == ["page table frame in other use: its refcount is 0"]
     page.set("page_type", TABLE)
     assert told(bench.over(image)) == []
+
+
+def off_the_books(image: Image, order: int) -> int:
+    """Do to a pool's one folio what ``remove_hugetlb_folio()`` does; its pfn."""
+    pools = image.machine.hugetlb
+    (row,) = (r for r in pools.table if pools.hstates[int(r["hstate"])].order == order)
+    (hstate,) = (h for h in image.hstates if h.get("order") == order)
+    assert hstate.get("nr_huge_pages") == hstate.get("free_huge_pages") == 1
+    for name in ("nr_huge_pages", "free_huge_pages"):
+        hstate.set(name, 0)
+        hstate.set(f"{name}_node[{int(row['node'])}]", 0)
+    unlink(image, int(row["pfn"]))
+    head = image.page(int(row["pfn"]))
+    freed = 1 << image.types.enumerator("HPG_freed")
+    head.set("private", head.get("private") & ~freed)
+    return int(row["pfn"])
+
+
+@pytest.mark.parametrize("generation", ["6.1", "6.12", "7.3"])
+def test_a_folio_that_no_pool_counts_is_still_one(generation: str) -> None:
+    # Its vmemmap is not restored yet, or it is poisoned and will never be freed.
+    made = Bench(varied(generation))
+    image = made.machine.image()
+    pfn = off_the_books(image, 18)
+    kernel = made.over(image)
+    assert pfn in {folio.pfn for folio in kernel.hugetlb.folios()}
+    assert told(kernel) == []

@@ -24,7 +24,7 @@ from vmemmap_tools.model.templates import Templates, page_type
 if TYPE_CHECKING:
     from vmemmap_tools.model.image import Image
 
-__all__: list[str] = []
+__all__ = ["unlink"]
 
 
 def _flip(image: Image, pfn: int, name: str) -> None:
@@ -231,11 +231,16 @@ def freelist_broken(image: Image, rng: random.Random) -> Place:
     table = image.machine.hugetlb.table
     pfns = [int(p) for p in table["pfn"][table["list"] == FREE][:1000]]
     pfn = choose(rng, pfns, "free folio")
+    unlink(image, pfn)
+    return {"head_pfn": pfn}
+
+
+def unlink(image: Image, pfn: int) -> None:
+    """Take a folio off the list that it is on, as ``__list_del_entry()`` does."""
     page = image.page(pfn)
     after, before = page.get("lru.next"), page.get("lru.prev")
     _write_va(image, before, after)
     _write_va(image, after + 8, before)
-    return {"head_pfn": pfn}
 
 
 def _write_va(image: Image, va: int, value: int) -> None:
