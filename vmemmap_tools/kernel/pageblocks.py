@@ -7,6 +7,9 @@ Mirrors ``get_pfnblock_flags_mask()`` of ``mm/page_alloc.c`` and
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import cached_property
+
 from ..target.base import Fault, Target
 from .layout import Geometry
 from .memory import Memory
@@ -18,11 +21,12 @@ COUNTS = ("__NR_PAGEBLOCK_BITS", "NR_PAGEBLOCK_BITS")
 
 
 class Pageblocks:
-    """Migratetypes by pageblock. ``order`` is None when this kernel's is unknown."""
+    """Migratetypes by pageblock."""
 
     def __init__(
         self, target: Target, memory: Memory, geometry: Geometry, sections: Sections
     ):
+        self._target = target
         self._memory = memory
         self._sections = sections
         self._byteorder = target.byteorder
@@ -43,9 +47,32 @@ class Pageblocks:
             if usage is not None and "pageblock_flags" in usage
             else None
         )
-        self.order = target.unsigned("pageblock_order") or (
-            geometry.arch.huge_page_order
+
+    @cached_property
+    def order(self) -> int:
+        """``pageblock_order``: a variable, or a macro that no type shows.
+
+        It is a huge page's where there are some, MAX_PAGE_ORDER in kernels without, and
+        less where PAGE_BLOCK_MAX_ORDER says so.
+        """
+        return (
+            self._target.unsigned("pageblock_order")
+            or self._order_of_boot_sections()
+            or self._geometry.arch.huge_page_order
         )
+
+    def _order_of_boot_sections(self) -> int | None:
+        """The order for whose flags the usage structures of boot sections have room.
+
+        ``sparse_init_nid()`` puts those of a node side by side.
+        """
+        addresses = sorted(s.usage_va for s in self._sections if s.is_early)
+        distances = Counter(b - a for a, b in zip(addresses, addresses[1:]))
+        if not distances or not self._bits:
+            return None
+        room, _ = distances.most_common(1)[0]
+        orders = range(self._geometry.pages_per_section.bit_length())
+        return next((o for o in orders if self._bytes(o) == room), None)
 
     @property
     def is_known(self) -> bool:
@@ -55,7 +82,10 @@ class Pageblocks:
     @property
     def usage_bytes(self) -> int:
         """``mem_section_usage_size()``: the struct and its flexible array."""
-        count = self._geometry.pages_per_section >> self.order
+        return self._bytes(self.order)
+
+    def _bytes(self, order: int) -> int:
+        count = self._geometry.pages_per_section >> order
         words = -(-count * (self._bits or 0) // 64)
         return (0 if self._at is None else self._at) + 8 * words
 

@@ -8,6 +8,7 @@ verb answers, `check` finds nothing, and each rule says what became of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.commands.asking import ask
 from tests.model.image_target import image_target
 from tests.model.kernels import small
+from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.commands import VERBS
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.base import Member, Struct, Target, Variable
@@ -118,3 +120,18 @@ def test_nothing_is_wrong_with_them(generation: str, option: str) -> None:
         assert rule["status"] == "checked" or rule["why"], rule
     for name in RULES[option]:
         assert status[name]["status"] == "not applicable", status[name]
+
+
+@pytest.mark.parametrize("order", [5, 10])
+@pytest.mark.parametrize("generation", ["5.14", "6.12", "7.3"])
+def test_pageblocks_are_as_large_as_boot_memory_says(
+    generation: str, order: int
+) -> None:
+    # MAX_PAGE_ORDER without huge pages of any kind; less by PAGE_BLOCK_MAX_ORDER.
+    machine = small(generation)
+    machine.core.arch = replace(machine.core.arch, pageblock_order=order)
+    machine.dax_add("dax0", "4G", "256M", namespace=False, dumped=True)
+    made = Kernel(Without(image_target(machine.image()), "HUGETLB_PAGE"))
+    assert Context(made).pageblocks.order == order
+    rows = ask(made, "check")["rows"]
+    assert [row for row in rows if row["severity"] != "I"] == []

@@ -85,7 +85,8 @@ class ArchModel:
     spaces: Mapping[int, AddressSpace]
     pte_flags: Mapping[str, PteFlags]
     hugetlb_orders: tuple[int, ...]
-    max_page_order: int
+    pageblock_order: int
+    """A macro: MAX_PAGE_ORDER in kernels without huge pages."""
     max_folio_order: int
     last_cpupid_width: int
     """Bits of ``page.flags`` for LAST_CPUPID (a matter of CONFIG_NR_CPUS)."""

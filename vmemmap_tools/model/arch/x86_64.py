@@ -63,7 +63,7 @@ X86_64 = ArchModel(
         ),
     },
     hugetlb_orders=(9, 18),
-    max_page_order=10,
+    pageblock_order=9,
     max_folio_order=22,
     last_cpupid_width=21,
     zone_limits={"DMA": 16 << 20, "DMA32": 4 << 30},

@@ -100,7 +100,8 @@ def pageblock_unmovable(image: Image, rng: random.Random) -> Place:
     first = True
     for nr in image.core.sections_of(pgmap.start_pfn, pgmap.end_pfn):
         usage = image.usages[nr]
-        length = (image.arch.pages_per_section >> 9) * pageblock_width(image) // 8
+        blocks = image.arch.pages_per_section >> image.arch.pageblock_order
+        length = blocks * pageblock_width(image) // 8
         keep = image.memory.read(usage.pa + offset, 1)[0] & 0x7 if first else 0
         image.memory.write(usage.pa + offset, bytes([keep]) + bytes(length - 1))
         first = (nr + 1) * image.arch.pages_per_section % (1 << pgmap.shift) == 0

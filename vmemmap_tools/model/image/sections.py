@@ -120,13 +120,16 @@ def _zone_of(image: Image, section: Section) -> tuple[int, int]:
 def _write_usage(image: Image, section: Section) -> Object:
     """Subsection map and pageblock flags; every block is MOVABLE unless noted."""
     core, types = image.core, image.types
-    order = min(image.arch.hugetlb_orders[0], image.arch.max_page_order)
+    order = image.arch.pageblock_order
     blocks = image.arch.pages_per_section >> order
     width = pageblock_width(image)
     size = types.sizeof("struct mem_section_usage")
     size += blocks * width // 8
     if section.early:
-        usage = image.heap.object("mem_section_usage", size)
+        # sparse_init_nid() lays those of a node side by side.
+        pa = image.heap.take(size, 8)
+        va = pa + image.heap.offset
+        usage = Object(image.memory, types, "mem_section_usage", pa, va)
     else:
         usage = _kmalloc(image, "mem_section_usage", size)
     image.usages[section.nr] = usage
