@@ -21,6 +21,7 @@ from .registry import rule
 __all__: list[str] = []
 
 COUNTERS = Place("counter", "nr_memmap_pages")
+NEEDED_FOR_SUM = ("page tables", "sections", "zones", "device maps")
 MAX_COMBINED = 12
 """Ranges whose combinations are tried against a surplus: 4096 sums."""
 
@@ -50,18 +51,22 @@ def _expected(context: Context) -> int | None:
 
 
 def _filler(context: Context) -> int:
-    """Pages of huge leaves that no populated subsection uses yet."""
+    """Pages of huge leaves that no populated section or subsection uses."""
     vmemmap, filler = context.kernel.vmemmap, 0
-    partial = {
-        s.nr for s in context.kernel.sections if s.has_mem_map and not s.is_early
-    }
-    if not partial:
-        return 0
+    hot_added = any(s.has_mem_map and not s.is_early for s in context.kernel.sections)
+    if not hot_added and _pages_of_section(context) % vmemmap.pages_per_slot == 0:
+        return 0  # boot sections fill the leaves that they use
     for first, is_huge in vmemmap.slots():
         if is_huge:
             expected = expected_in_slot(context, first, vmemmap.pages_per_slot)
             filler += expected.count(False) if expected is not None else 0
     return filler
+
+
+def _pages_of_section(context: Context) -> int:
+    """Vmemmap pages of a section."""
+    g = context.geometry
+    return g.pages_per_section * g.struct_page_size // g.page_size
 
 
 def _dax_savings(context: Context) -> list[int]:
@@ -81,6 +86,12 @@ def residual(context: Context) -> int | None:
     """Pages by which the counters exceed what is mapped."""
     total, expected = _sum(context), _expected(context)
     return None if total is None or expected is None else total - expected
+
+
+def _trusted_residual(context: Context) -> int | None:
+    """The same; None where something is missing that it takes."""
+    gaps = map(context.gap, NEEDED_FOR_SUM)
+    return None if _unknowable(context) or any(gaps) else residual(context)
 
 
 def explained_by_dax(context: Context, surplus: int) -> int | None:
@@ -129,21 +140,27 @@ def _evidence(context: Context) -> dict[str, object]:
     "the sum balances, since boot frames are replaced by others.",
     look="/proc/vmstat: nr_memmap_pages, nr_memmap_boot_pages; vmemmap summary",
     applies=_unknowable,
-    needs=("page tables", "sections", "zones", "device maps"),
+    needs=NEEDED_FOR_SUM,
     racy=True,
-    exceptions="A surplus that device DAX explains is told by C3.",
+    exceptions="A surplus that device DAX explains is told by C3, where the kernel is "
+    "known to share its vmemmap. What huge leaves map beyond populated memory is not "
+    "counted.",
 )
 def counters_balance(context: Context) -> Iterator[Violation]:
     surplus = residual(context)
     context.saw(2)
-    if not surplus or explained_by_dax(context, surplus) is not None:
+    if not surplus:
         return
-    per_section = context.geometry.pages_per_section * context.geometry.struct_page_size
-    per_section //= context.geometry.page_size
-    is_failed_add = surplus < 0 and surplus % per_section == 0
+    is_of_dax = explained_by_dax(context, surplus) is not None
+    if is_of_dax and context.lacks("dax-dedup") is None:
+        return  # C3 tells
+    per_section = _pages_of_section(context)
+    is_failed_add = _is_failed_add(context, surplus)
     known = FAILED_SECTION_ADD if is_failed_add else None
     if _is_restored_twice(context, surplus):
         known = RESTORE_COPIES_HEAD
+    if is_of_dax and not context.kernel.has("dax-accounting-fixed"):
+        known = DAX_ACCOUNTING
     expected, total = _expected(context), _sum(context)
     hint = ""
     if is_failed_add:
@@ -158,6 +175,11 @@ def counters_balance(context: Context) -> Iterator[Violation]:
         {**_evidence(context), "difference": surplus},
         known_issue=known,
     )
+
+
+def _is_failed_add(context: Context, surplus: int) -> bool:
+    """Whether sections debited without having been credited make up a difference."""
+    return surplus < 0 and surplus % _pages_of_section(context) == 0
 
 
 def _is_restored_twice(context: Context, surplus: int) -> bool:
@@ -186,6 +208,9 @@ def _is_restored_twice(context: Context, surplus: int) -> bool:
     why="a count of pages below zero shows as a number near 2^64 in /proc/vmstat.",
     look="/proc/vmstat: nr_memmap_pages, nr_memmap_boot_pages",
     applies=_without_counters,
+    exceptions="Boot memory that is hot-removed debits nr_memmap_boot_pages, though "
+    "HVO may have replaced its vmemmap by pages of the other counter: a warning where "
+    "the sum is right.",
 )
 def counters_are_not_negative(context: Context) -> Iterator[Violation]:
     counters = context.kernel.counters
@@ -197,6 +222,9 @@ def counters_are_not_negative(context: Context) -> Iterator[Violation]:
             continue
         context.saw()
         if value < 0:
+            surplus = _trusted_residual(context)
+            is_balanced = surplus == 0 and name == "nr_memmap_boot_pages"
+            is_failed_add = surplus is not None and _is_failed_add(context, surplus)
             yield Violation(
                 Place("counter", name),
                 "negative counter",
@@ -204,7 +232,8 @@ def counters_are_not_negative(context: Context) -> Iterator[Violation]:
                 "0 or more",
                 value,
                 {**_evidence(context), **hexed(raw=value & (1 << 64) - 1)},
-                known_issue=FAILED_SECTION_ADD,
+                severity="W" if is_balanced else None,
+                known_issue=FAILED_SECTION_ADD if is_failed_add else None,
             )
 
 
@@ -219,7 +248,7 @@ def counters_are_not_negative(context: Context) -> Iterator[Violation]:
     "2M, 4094 for 1G.",
     look="vmemmap dax: SAVED; /proc/vmstat before and after the device is added",
     applies=lambda context: _unknowable(context) or context.lacks("dax-dedup"),
-    needs=("page tables", "sections", "zones", "device maps"),
+    needs=NEEDED_FOR_SUM,
     racy=True,
 )
 def dax_counts_kept_pages(context: Context) -> Iterator[Violation]:
@@ -244,6 +273,14 @@ def dax_counts_kept_pages(context: Context) -> Iterator[Violation]:
     )
 
 
+def _without_counts(context: Context) -> str | None:
+    struct = context.kernel.target.struct("zone")
+    for name in ("managed_pages", "present_pages"):
+        if struct is None or name not in struct:
+            return f"unknown here: zone.{name}"
+    return None
+
+
 @rule(
     "C4",
     "zones have managed <= present <= spanned pages, ZONE_DEVICE none present",
@@ -254,6 +291,7 @@ def dax_counts_kept_pages(context: Context) -> Iterator[Violation]:
     why="include/linux/mmzone.h defines them so; device memory never reaches the page "
     "allocator.",
     look="vmemmap zones",
+    applies=_without_counts,
     racy=True,
 )
 def zone_counts_are_ordered(context: Context) -> Iterator[Violation]:
