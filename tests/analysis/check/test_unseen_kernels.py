@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.model.kernels import varied
@@ -10,6 +12,7 @@ from vmemmap_tools.analysis.check import Finding
 from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.kernel.table_frames import for_each_table_frame
+from vmemmap_tools.model.faults.find import Folio, folios, set_pte, spare_frame
 from vmemmap_tools.model.faults.folios import unlink
 from vmemmap_tools.model.image import Image
 
@@ -170,3 +173,36 @@ def test_a_folio_that_no_pool_counts_is_still_one(generation: str) -> None:
     kernel = made.over(image)
     assert pfn in {folio.pfn for folio in kernel.hugetlb.folios()}
     assert told(kernel) == []
+
+
+def half_restored(image: Image) -> Folio:
+    """Give the last tail vmemmap page of an optimised 2M folio a frame of its own."""
+    folio = next(f for f in folios(image, True) if f.order == 9)
+    frame = spare_frame(image, random.Random(1))
+    set_pte(image, folio.first_page + folio.pages - 1, frame, writable=True)
+    return folio
+
+
+def rules(kernel: Kernel) -> set[str]:
+    return {rule for rule, _, _ in told(kernel)}
+
+
+@pytest.mark.parametrize("generation", ["5.14", "6.1", "7.3"])
+def test_writable_tails_of_a_half_restored_folio_are_told(generation: str) -> None:
+    made = Bench(varied(generation))
+    image = made.machine.image()
+    page = half_restored(image).first_page + 3
+    # Those with frames of their own may be written.
+    assert {"F4"} <= rules(made.over(image)) and "F3" not in rules(made.over(image))
+    set_pte(image, page, image.frame_of(page), writable=True)
+    assert ("F3", "E", "writable tail pages") in told(made.over(image))
+
+
+@pytest.mark.parametrize("fault", ["tail-protected-short", "tail-writable"])
+def test_boot_pages_that_are_protected_in_part_are_known(
+    bench: Bench, fault: str
+) -> None:
+    kernel, _ = bench.faulty([fault])
+    known = "boot-tail-writable" if fault == "tail-protected-short" else None
+    found = {(f.rule, f.severity, f.known_issue) for f in said(kernel)}
+    assert found == {("F3", "E", known), ("Z5", "E", known)}

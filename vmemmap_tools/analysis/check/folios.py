@@ -7,6 +7,7 @@ entries; the kernel's own flag is what they are compared with.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from ...kernel.hugetlb import Folio
@@ -15,14 +16,13 @@ from ..hvo import OPTIMISED_FLAG, why_not
 from .clones import has_restored_clones
 from .context import Context
 from .findings import Place, Violation, hexed
-from .known import RESTORE_COPIES_HEAD
+from .known import BOOT_TAIL_WRITABLE, RESTORE_COPIES_HEAD
 from .registry import rule
 from .usual import prescribed_layout
 
-__all__: list[str] = []
+__all__ = ["is_protected_short"]
 
 SELF_HOSTED = "PG_vmemmap_self_hosted"
-LAYOUTS = ("self-shared", "page1-shared", "zone-shared")
 
 
 def without_folios(context: Context) -> str | None:
@@ -176,21 +176,66 @@ def _not_while_booting(context: Context) -> str | None:
     look="vmemmap hvo --folios: TAIL RO",
     applies=_not_while_booting,
     racy=True,
-    exceptions="Gigantic boot pages are writable until they are gathered.",
+    exceptions="Gigantic boot pages are writable until they are gathered; some kernels "
+    "then protect only the first (known issue boot-tail-writable). Tails with frames "
+    "of their own, as in a folio that is half restored, are writable.",
 )
 def tails_are_readonly(context: Context) -> Iterator[Violation]:
     for folio in _optimised(context):
-        if folio.backing.layout in LAYOUTS and folio.backing.tail_readonly is not True:
-            some = folio.backing.tail_readonly is None
-            yield Violation(
-                Place("folio", folio.pfn),
-                "writable tail pages",
-                f"{'some' if some else 'the'} shared tail vmemmap pages of "
-                f"{name(folio)} are writable",
-                "read-only",
-                "partly writable" if some else "writable",
-                evidence(context, folio),
-            )
+        if folio.backing.tail_readonly is True:
+            continue
+        shared, writable = _shared_tails(context, folio)
+        if not writable:
+            continue
+        some = writable < shared
+        yield Violation(
+            Place("folio", folio.pfn),
+            "writable tail pages",
+            f"{'some' if some else 'the'} shared tail vmemmap pages of "
+            f"{name(folio)} are writable",
+            "read-only",
+            "partly writable" if some else "writable",
+            {**evidence(context, folio), "writable_pages": writable},
+            known_issue=BOOT_TAIL_WRITABLE
+            if is_protected_short(context, folio)
+            else None,
+        )
+
+
+def _shared_tails(context: Context, folio: Folio) -> tuple[int, int]:
+    """(tail vmemmap pages whose frame is not theirs alone, writable ones of these)."""
+    kernel, layout = context.kernel, folio.backing.layout
+    first = kernel.pages.vmemmap_page(folio.pfn)
+    found = kernel.vmemmap.backing(first, folio.backing.pages)
+    users = Counter(found.frames)
+    # Page 1 is written by its owner before 5.18.
+    kept = 2 if layout == "page1-shared" else kernel.kept_pages
+    shared = [
+        is_readonly
+        for frame, is_readonly in list(zip(found.frames, found.readonly))[kept:]
+        if frame != HOLE and (frame in kernel.tail_frames or users[frame] > 1)
+    ]
+    return len(shared), shared.count(False)
+
+
+def is_protected_short(context: Context, folio: Folio) -> bool:
+    """Whether a gigantic boot page has ``pages_per_huge_page()`` bytes protected.
+
+    Mirrors what ``__hugetlb_vmemmap_optimize_folios()`` told
+    ``vmemmap_wrprotect_hvo()``.
+    """
+    kernel, pages = context.kernel, folio.backing.pages
+    section = kernel.sections.of_pfn(folio.pfn)
+    end = (1 << folio.order) >> context.geometry.page_shift
+    if section is None or not section.is_preinit or not 1 < end < pages:
+        return False
+    first, is_readonly = (
+        kernel.pages.vmemmap_page(folio.pfn),
+        kernel.vmemmap.is_readonly,
+    )
+    protected = is_readonly(first + 1) and is_readonly(first + end - 1)
+    beyond = is_readonly(first + end) or is_readonly(first + pages - 1)
+    return protected and not beyond
 
 
 @rule(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 __all__ = [
     "ALTMAP_ERROR_PATH",
     "BOOT_TAIL_REFCOUNT",
+    "BOOT_TAIL_WRITABLE",
     "DAX_ACCOUNTING",
     "DAX_MIGRATETYPE",
     "DAX_UNINITIALISED",
@@ -36,6 +37,7 @@ class KnownIssue:
 
 RESTORE_COPIES_HEAD = "restore-copies-head"
 BOOT_TAIL_REFCOUNT = "boot-tail-refcount"
+BOOT_TAIL_WRITABLE = "boot-tail-writable"
 DAX_ACCOUNTING = "dax-accounting"
 FAILED_SECTION_ADD = "failed-section-add"
 DAX_MIGRATETYPE = "dax-migratetype"
@@ -62,6 +64,13 @@ KNOWN_ISSUES = {
             "so that the zone's shared tail page keeps refcount 1; restoring such a "
             "folio copies it into every tail",
             "mm/mm_init: skip initializing shared vmemmap tail pages",
+        ),
+        KnownIssue(
+            BOOT_TAIL_WRITABLE,
+            "write protection of a gigantic boot page's vmemmap takes its number of "
+            "pages for one of bytes: of a 1G page the tails from the 64th vmemmap page "
+            "on stay writable",
+            "mm/hugetlb_vmemmap: fix __hugetlb_vmemmap_optimize_folios()",
         ),
         KnownIssue(
             DAX_ACCOUNTING,

@@ -14,6 +14,8 @@ from ...kernel.zones import TailPage, Zone
 from ...target.base import Fault
 from .context import Context
 from .findings import Place, Violation, hexed
+from .folios import is_protected_short
+from .known import BOOT_TAIL_WRITABLE
 from .registry import rule
 from .sharing import Odd
 
@@ -246,7 +248,8 @@ def tail_mapping_fits(context: Context) -> Iterator[Violation]:
     applies=_not_while_booting,
     racy=True,
     exceptions="Device DAX maps its tails writable. Gigantic boot pages are writable "
-    "until they are gathered.",
+    "until they are gathered; some kernels then protect only the first (known issue "
+    "boot-tail-writable).",
 )
 def tail_mapping_is_readonly(context: Context) -> Iterator[Violation]:
     context.saw(len(context.kernel.tail_frames))
@@ -261,6 +264,9 @@ def tail_mapping_is_readonly(context: Context) -> Iterator[Violation]:
             "read-only",
             "writable",
             _odd_evidence(context, odd),
+            known_issue=BOOT_TAIL_WRITABLE
+            if odd.folio is not None and is_protected_short(context, odd.folio)
+            else None,
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vmemmap_tools.model.faults.find import (
     choose,
+    folios,
     optimised,
     set_pte,
     spare_frame,
@@ -178,6 +179,24 @@ def writable(image: Image, rng: random.Random) -> Place:
     page = folio.first_page + rng.randrange(image.core.generation.kept, folio.pages)
     set_pte(image, page, image.frame_of(page), writable=True)
     return {"head_pfn": folio.pfn, "page": page}
+
+
+@fault(
+    "tail-protected-short",
+    "Z5 F3",
+    "mm/hugetlb_vmemmap: pages of a gigantic boot page taken for bytes",
+)
+def protected_short(image: Image, rng: random.Random) -> Place:
+    """Of a gigantic page populated in shared form at boot the first tails alone are
+    read-only: as many bytes of vmemmap as the folio has pages."""
+    pages = image.arch.pages_per_section
+    prepared = {nr for nr, s in image.core.sections.items() if s.preinit}
+    found = [f for f in folios(image, True) if f.pfn // pages in prepared]
+    folio = choose(rng, found, "gigantic page populated in shared form at boot")
+    first = (1 << folio.order) >> image.arch.page_shift
+    for page in range(folio.first_page + first, folio.first_page + folio.pages):
+        set_pte(image, page, image.frame_of(page), writable=True)
+    return {"head_pfn": folio.pfn, "page": folio.first_page + first}
 
 
 @fault(
