@@ -206,3 +206,17 @@ def test_boot_pages_that_are_protected_in_part_are_known(
     known = "boot-tail-writable" if fault == "tail-protected-short" else None
     found = {(f.rule, f.severity, f.known_issue) for f in said(kernel)}
     assert found == {("F3", "E", known), ("Z5", "E", known)}
+
+
+@pytest.mark.parametrize("generation", ["5.14", "6.1", "7.3"])
+def test_the_head_frame_of_a_half_restored_folio_has_no_other_user(
+    generation: str,
+) -> None:
+    made = Bench(varied(generation))
+    image = made.machine.image()
+    folio = half_restored(image)
+    assert "F2" not in rules(made.over(image))
+    other = next(f for f in folios(image, False) if f.order == 9)
+    last = other.first_page + other.pages - 1
+    set_pte(image, last, image.frame_of(folio.first_page), writable=True)
+    assert ("F2", "E", "head frame with other users") in told(made.over(image))

@@ -144,9 +144,9 @@ def head_page_is_own(context: Context) -> Iterator[Violation]:
                 "read-only",
                 evidence(context, folio),
             )
-        own = backing.pages if backing.layout == "self-shared" else 1
+        own = _own_uses_of_head(context, folio)
         found = vmemmap.frames.mappings(backing.head_frame)
-        if found != own and backing.layout != "mixed":
+        if found != own:
             yield Violation(
                 Place("folio", folio.pfn),
                 "head frame with other users",
@@ -156,6 +156,21 @@ def head_page_is_own(context: Context) -> Iterator[Violation]:
                 found,
                 {**evidence(context, folio), "frame_pfn": backing.head_frame},
             )
+
+
+def _own_uses_of_head(context: Context, folio: Folio) -> int:
+    """How many of a folio's own vmemmap pages may have its head's frame.
+
+    Where tails alias the head's page: all that do, one of a folio half restored more
+    or less.
+    """
+    if prescribed_layout(context) in ("page1-shared", "zone-shared"):
+        return 1
+    if folio.backing.layout == "self-shared":
+        return folio.backing.pages
+    first = context.kernel.pages.vmemmap_page(folio.pfn)
+    found = context.kernel.vmemmap.backing(first, folio.backing.pages)
+    return found.frames.count(folio.backing.head_frame)
 
 
 def _not_while_booting(context: Context) -> str | None:
