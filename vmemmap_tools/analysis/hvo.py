@@ -11,9 +11,24 @@ from ..kernel.hugetlb import Folio, Hstate
 from ..kernel.kernel import Kernel
 from .parts import is_whole
 
-__all__ = ["OPTIMISED_FLAG", "PoolNode", "pools_by_node", "savable_pages", "why_not"]
+__all__ = [
+    "OPTIMISED_FLAG",
+    "PoolNode",
+    "is_switched_on",
+    "pools_by_node",
+    "savable_pages",
+    "static_key_count",
+    "why_not",
+]
 
 OPTIMISED_FLAG = "vmemmap_optimized"
+POLICIES = (
+    "vmemmap_optimize_enabled",  # 30152245c63b (in v6.0)
+    "vmemmap_optimize_mode",  # 78f39084b41d (in v5.19)
+    "hugetlb_free_vmemmap_enabled",  # e9fdff87e893 (in v5.14)
+)
+POLICY_KEY = "hugetlb_free_vmemmap_enabled_key"
+"""The policy in a static key: a6b40850c442 (in v5.18)."""
 
 
 @dataclass
@@ -112,6 +127,28 @@ def why_not(kernel: Kernel, folio: Folio) -> str:
     if is_self_hosted is None:
         return "unknown"
     return "self-hosted" if is_self_hosted else "eligible"
+
+
+def is_switched_on(kernel: Kernel) -> bool | None:
+    """Whether new folios are to be optimised; None if this cannot be told.
+
+    Says nothing of the folios there are. Raises `Fault`.
+    """
+    for name in POLICIES:
+        value = kernel.target.unsigned(name)
+        if value is not None:
+            return bool(value)
+    count = static_key_count(kernel, POLICY_KEY)
+    return None if count is None else count > 0
+
+
+def static_key_count(kernel: Kernel, name: str) -> int | None:
+    """``static_key.enabled`` of a variable; None if it is unknown. Raises `Fault`."""
+    variable, key = kernel.target.variable(name), kernel.target.struct("static_key")
+    if variable is None or key is None or "enabled" not in key:
+        return None
+    data = kernel.memory.read(variable.address + key.offset("enabled"), 4)
+    return int.from_bytes(data, kernel.target.byteorder, signed=True)
 
 
 def savable_pages(

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.model.kernels import GIB, varied
 from vmemmap_tools.analysis.check import Finding
 from vmemmap_tools.model.boot import BootPage, NodeMemory
 from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.machine import Machine
+from vmemmap_tools.target.base import Struct
 
 from .overlay import Bench, find
 
@@ -37,8 +40,18 @@ def test_folios_made_while_the_policy_was_off_could_be_optimised() -> None:
     assert told(find(Bench(machine).healthy())[1]) == {"F14": 3}
 
 
-def test_nothing_is_said_of_them_while_the_policy_is_off() -> None:
-    machine = Machine("7.3", {0: NodeMemory([(0, GIB)])})
+@pytest.mark.parametrize("generation", ["5.14", "5.18", "6.1"])
+def test_older_kernels_tell_by_other_variables_what_their_policy_is(
+    generation: str,
+) -> None:
+    machine = Machine(generation, {0: NodeMemory([(0, GIB)])})
+    machine.set_hvo(False).hugetlb_alloc("2M", 3).set_hvo(True).hugetlb_alloc("2M", 2)
+    assert told(find(Bench(machine).healthy())[1]) == {"F14": 3}
+
+
+@pytest.mark.parametrize("generation", ["5.14", "5.18", "7.3"])
+def test_nothing_is_said_of_them_while_the_policy_is_off(generation: str) -> None:
+    machine = Machine(generation, {0: NodeMemory([(0, GIB)])})
     machine.set_hvo(False).hugetlb_alloc("2M", 3)
     checker, findings = find(Bench(machine).healthy())
     assert findings == []
@@ -58,6 +71,13 @@ def test_free_optimised_folios_beside_surplus_are_named() -> None:
     pool.set("surplus_huge_pages", 2)
     pool.set("surplus_huge_pages_node[0]", 2)
     assert told(find(bench.over(image))[1]) == {"F14": 8, "F15": 1}
+
+    # Smaller than what is promised: the surplus is in use, the free ones are reserved.
+    pool.set("resv_huge_pages", pool.get("free_huge_pages"))
+    assert told(find(bench.over(image))[1]) == {"F14": 8}
+    pool.set("resv_huge_pages", 2)
+    (found,) = (f for f in find(bench.over(image))[1] if f.rule == "F15")
+    assert found.found == 2
 
 
 def _move_tail_page(image: Image, zone: int) -> None:
@@ -119,3 +139,24 @@ def test_unknown_types_of_dax_devices_are_a_gap() -> None:
     account = checker.accounts["P8"]
     assert {f.severity for f in findings} <= {"I"}
     assert (account.status, account.why) == ("partly", "dax devices: no type dev_dax")
+
+
+def test_pools_whose_lists_are_unknown_are_a_gap() -> None:
+    bench = Bench(varied("7.3"))
+    kernel = bench.over(bench.machine.image())
+    known = kernel.target.struct
+
+    def struct(name: str) -> Struct | None:
+        found = known(name)
+        if found is None or name != "hstate":
+            return found
+        members = {n: m for n, m in found.members.items() if "activelist" not in n}
+        return Struct(name, found.size, members)
+
+    kernel.target.struct = struct  # type: ignore[method-assign]
+    checker, findings = find(kernel)
+    account = checker.accounts["F9"]
+    assert {f.severity for f in findings} <= {"I"}
+    assert account.status == "partly"
+    assert account.why is not None
+    assert account.why.startswith("no type tells where the lists of hugepages-")

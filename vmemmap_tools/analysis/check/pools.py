@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ...kernel.hugetlb import Hstate
 from ...kernel.hugetlb_lists import PoolList
-from ..hvo import OPTIMISED_FLAG
+from ..hvo import OPTIMISED_FLAG, static_key_count
 from .clones import has_restored_clones
 from .context import Context
 from .findings import Place, Violation, hexed
@@ -32,17 +32,11 @@ def _without_key(context: Context) -> str | None:
         return "this kernel counts optimised folios nowhere"
     if context.kernel.target.variable(KEY) is None:
         return f"this kernel has no variable {KEY}"
+    if static_key_count(context.kernel, KEY) is None:
+        return "no type tells where a static key counts"
+    if context.is_booting:
+        return "the kernel was still booting: gigantic pages are counted late"
     return None
-
-
-def _key_value(context: Context) -> int | None:
-    """``static_key.enabled``. Raises `Fault`."""
-    target = context.kernel.target
-    variable, key = target.variable(KEY), target.struct("static_key")
-    if variable is None or key is None or "enabled" not in key:
-        return None
-    data = context.kernel.memory.read(variable.address + key.offset("enabled"), 4)
-    return int.from_bytes(data, target.byteorder, signed=True)
 
 
 @rule(
@@ -61,15 +55,12 @@ def _key_value(context: Context) -> int | None:
     exceptions="5.19 adds one while the mode is on. -1 is a transition in progress.",
 )
 def key_counts_folios(context: Context) -> Iterator[Violation]:
-    value = _key_value(context)
+    value = static_key_count(context.kernel, KEY)
     if value is None or value == -1:
         return
     context.saw()
     optimised = sum(f.backing.is_optimised for f in context.folios)
-    hstate = context.kernel.target.struct("hstate")
-    counts_mode = hstate is not None and "optimize_vmemmap_pages" in hstate
-    allowed = {optimised, optimised + 1} if counts_mode else {optimised}
-    if value in allowed:
+    if value - optimised in _counted_besides(context):
         return
     variable = context.kernel.target.variable(KEY)
     assert variable is not None
@@ -82,6 +73,22 @@ def key_counts_folios(context: Context) -> Iterator[Violation]:
         hexed(address=variable.address),
         known_issue=RESTORE_COPIES_HEAD if has_restored_clones(context) else None,
     )
+
+
+def _counted_besides(context: Context) -> tuple[int, ...]:
+    """What the key may count besides folios: in 5.19 the mode, if it is on.
+
+    ``hugetlb_vmemmap_init()`` switches the key off, but not the mode, where struct
+    pages straddle pages.
+    """
+    if not context.geometry.struct_page_size_is_power_of_two:
+        return (0,)
+    mode = context.kernel.target.unsigned("vmemmap_optimize_mode")
+    if mode is not None:
+        return (int(mode > 0),)
+    hstate = context.kernel.target.struct("hstate")
+    is_unknown = hstate is not None and "optimize_vmemmap_pages" in hstate
+    return (0, 1) if is_unknown else (0,)
 
 
 @rule(
@@ -136,7 +143,10 @@ def _lists(context: Context, hstate: Hstate) -> list[PoolList]:
                 f"the lists of {hstate.name} are not checked, since {why}"
             )
             return []
-    return [one for one in context.pool_lists if one.hstate.va == hstate.va]
+    lists = [one for one in context.pool_lists if one.hstate.va == hstate.va]
+    if not lists and not context.quick:
+        context.leave_out(f"no type tells where the lists of {hstate.name} begin")
+    return lists
 
 
 def _sums(hstate: Hstate) -> Iterator[Violation]:
@@ -232,13 +242,16 @@ def _freed_flags(
     look="/sys/kernel/mm/hugepages/*/surplus_hugepages; vmemmap hvo --folios",
     applies=lambda context: context.lacks("hugetlb-hvo"),
     racy=True,
-    exceptions="Legal. Surplus folios that are reserved are free for a moment, too.",
+    exceptions="Legal. Free folios that are reserved stand beside surplus in use when "
+    "a pool was made smaller than its use.",
 )
 def no_free_surplus(context: Context) -> Iterator[Violation]:
     for hstate in context.kernel.hugetlb.hstates:
         context.saw()
+        # Reserved ones are kept whatever the size of the pool.
+        available = hstate.free - hstate.reserved
         for node, surplus in enumerate(hstate.surplus_by_node):
-            if not surplus or hstate.surplus <= hstate.reserved:
+            if not surplus or available <= 0:
                 continue
             kept = [
                 f.pfn
@@ -249,14 +262,15 @@ def no_free_surplus(context: Context) -> Iterator[Violation]:
                 and context.hpg(f, "freed")
                 and context.hpg(f, OPTIMISED_FLAG)
             ]
+            most = min(surplus, len(kept), available)
             if kept:
                 yield Violation(
                     _place(hstate),
                     "free optimised folios beside surplus",
                     f"node {node} counts {surplus} surplus folios of {hstate.name} "
-                    f"and has {len(kept)} free optimised ones: up to "
-                    f"{min(surplus, len(kept))} could not be restored when freed",
+                    f"and has {len(kept)} free optimised ones: up to {most} could "
+                    "not be restored when freed",
                     0,
-                    min(surplus, len(kept)),
+                    most,
                     {**hexed(hstate_va=hstate.va), "node": node, "pfns": kept[:8]},
                 )
