@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tests.model.kernels import varied
+from tests.model.kernels import small, varied
 from vmemmap_tools.analysis.check import Finding
 from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.kernel.kernel import Kernel
@@ -220,3 +220,43 @@ def test_the_head_frame_of_a_half_restored_folio_has_no_other_user(
     last = other.first_page + other.pages - 1
     set_pte(image, last, image.frame_of(folio.first_page), writable=True)
     assert ("F2", "E", "head frame with other users") in told(made.over(image))
+
+
+def with_mode(kernel: Kernel, is_on: bool) -> Kernel:
+    """The kernel as one of 5.19, whose key counts the mode besides the folios."""
+    unsigned = kernel.target.unsigned
+    kernel.target.unsigned = (  # type: ignore[method-assign]
+        lambda name: is_on if name == "vmemmap_optimize_mode" else unsigned(name)
+    )
+    return kernel
+
+
+def test_a_key_that_counts_the_mode_is_one_above_the_folios() -> None:
+    made = Bench(varied("6.1"))
+    image = made.machine.image()
+    key = image.variables["hugetlb_optimize_vmemmap_key"]
+    count = key.get("key.enabled")
+    for is_on in (False, True):
+        for enabled in (count, count + 1):
+            key.set("key.enabled", enabled)
+            kernel = with_mode(made.over(image), is_on)
+            assert ("F7" in rules(kernel)) == (enabled != count + is_on)
+
+
+def without(kernel: Kernel, names: tuple[str, ...]) -> Kernel:
+    """The kernel as if it had no such variables."""
+    variable = kernel.target.variable
+    kernel.target.variable = (  # type: ignore[method-assign]
+        lambda name: None if name in names else variable(name)
+    )
+    return kernel
+
+
+def test_the_flag_has_no_meaning_in_a_kernel_without_the_optimisation() -> None:
+    made = Bench(small("6.12", hvo=False).hugetlb_alloc("2M", 8))
+    names = "hugetlb_optimize_vmemmap_key", "vmemmap_optimize_enabled"
+    plain = without(made.healthy(), names)
+    assert not plain.has("hugetlb-hvo")
+    assert told(plain) == []
+    kernel, _ = made.faulty(["flag-without-sharing"])
+    assert told(without(kernel, names)) == [("F1", "E", "flag without sharing")]

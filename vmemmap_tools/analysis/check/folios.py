@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ...kernel.hugetlb import Folio
 from ...kernel.vmemmap import HOLE
-from ..hvo import OPTIMISED_FLAG, why_not
+from ..hvo import OPTIMISED_FLAG, is_switched_on, why_not
 from .clones import has_restored_clones
 from .context import Context
 from .findings import Place, Violation, hexed
@@ -76,14 +76,16 @@ def _optimised(context: Context) -> Iterator[Folio]:
     "F1",
     "HPG_vmemmap_optimized is set exactly on the folios whose vmemmap is shared",
     severity="E",
-    holds="kernels with hugetlb vmemmap optimisation",
+    holds="all",
     reads=("hugetlb folios", "vmemmap page tables"),
     bug="a failed remap or restore that leaves the flag or the entries behind",
     why="the flag decides whether freeing a folio restores its vmemmap first: flagged "
     "without sharing it is restored twice, shared without the flag its memory goes "
     "to the buddy allocator with read-only struct pages.",
     look="vmemmap hvo --folios: FLAGGED against OPTIMISED",
-    applies=without_folios,
+    applies=lambda context: (
+        None if context.pools else "this kernel has no hugetlb pools"
+    ),
     racy=True,
     exceptions="The flag is set before the remap and cleared after the restore. On "
     "arm64 (in flight) a folio may stay flagged with some tails restored.",
@@ -359,7 +361,7 @@ def _hosted_frame(context: Context, nr: int) -> int | None:
     "every hugetlb folio that could be optimised is",
     severity="I",
     holds="kernels with hugetlb vmemmap optimisation that is switched on",
-    reads=("hugetlb folios", "vmemmap_optimize_enabled"),
+    reads=("hugetlb folios", "the variable that switches the optimisation"),
     bug="none: memory was short, or the folio was made while the policy was off",
     why="it shows what could still be saved.",
     look="vmemmap hvo: REASON, SAVABLE",
@@ -367,7 +369,7 @@ def _hosted_frame(context: Context, nr: int) -> int | None:
         without_folios(context)
         or (
             None
-            if context.kernel.target.unsigned("vmemmap_optimize_enabled")
+            if is_switched_on(context.kernel)
             else "the optimisation of new folios is switched off, or not known"
         )
     ),
