@@ -75,8 +75,11 @@ def _has_vmlinux(prog: drgn.Program) -> bool:
 
 
 def _has_btf(path: str) -> bool:
-    with Elf(path) as elf:
-        return elf.type != ET_REL and elf.section_bytes(".BTF") is not None
+    try:
+        with Elf(path) as elf:
+            return elf.type != ET_REL and elf.section_bytes(".BTF") is not None
+    except ElfError as error:
+        raise TargetError(f"{path} is not a vmlinux ({error})") from None
 
 
 def _check_symbol_file(path: str, expected: str | None, release: str) -> None:
