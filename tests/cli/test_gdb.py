@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.elf import ET_EXEC, elf
 from tests.samples import Sample
 from tests.tools import require_tool
 from vmemmap_tools.cli import gdb as verb
@@ -59,6 +60,17 @@ def test_a_dump_is_opened_with_symbols_only(
         *("-ex", f"set vmemmap vmcoreinfo {note}"),
     ]
     assert "site-packages" in os.environ[verb.SITE]
+
+
+def test_a_file_that_has_no_symbols_is_not_for_gdb(
+    started: list[str], sample: Callable[[str], Sample], tmp_path: Path
+) -> None:
+    two_node, types = sample("two-node"), tmp_path / "types"
+    types.write_bytes(elf(kind=ET_EXEC))
+    options = ["-c", two_node.core, "-s", str(types), "-s", two_node.vmlinux]
+    assert main([*options, "gdb"]) == 0
+    assert ["-s", two_node.vmlinux] == started[3:5]
+    assert started[-1] == f'set vmemmap symbols "{types}"'
 
 
 def test_a_stub_is_connected_to_once_everything_is_loaded(

@@ -53,7 +53,7 @@ class Described:
         assert isinstance(target, DrgnTarget)
         self.known = target
         self.memory = DrgnMemory(target.prog, target.segments)
-        image = machine.image()
+        self.image = image = machine.image()
         types = image.types
         self.btf = encode_btf(closure(types.__getitem__, sorted(types.records)))
         symbols = [

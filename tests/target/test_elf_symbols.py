@@ -10,10 +10,22 @@ import pytest
 from tests.fakes.elf import ET_EXEC, ET_REL, elf
 from vmemmap_tools.formats.elf_write import Symbol
 from vmemmap_tools.target.base import TargetError
-from vmemmap_tools.target.elf_symbols import ElfSymbols
+from vmemmap_tools.target.elf_symbols import (
+    MAX_NAMES,
+    ElfSymbols,
+    SymbolsMissing,
+    is_vmlinux,
+)
 
 from .dumps import core
-from .vmlinux import BANNER, BANNER_VA, BUILD_ID, TEXT_VA, write_vmlinux
+from .vmlinux import (
+    BANNER,
+    BANNER_VA,
+    BUILD_ID,
+    TEXT_VA,
+    change_section,
+    write_vmlinux,
+)
 
 VA = 0xFFFFFFFF83000000
 
@@ -68,6 +80,64 @@ def test_constants_are_read_by_link_address_and_bss_has_none(tmp_path: Path) -> 
     for name in ("zeroed", "nowhere"):
         found = symbols.linked(name)
         assert found is not None and symbols.content(found, 8) is None
+
+
+WHOLE = (
+    Symbol("init_uts_ns", VA, 8),
+    Symbol("pgmap_array", VA + 8, 8, is_static=True),
+    Symbol("_end", VA + 64, kind="notype"),
+)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "says"),
+    [(0, "no init_uts_ns"), (1, "no static variables"), (2, "no _end")],
+)
+def test_a_part_of_a_table_is_told_from_a_whole_one(
+    tmp_path: Path, left_out: int, says: str
+) -> None:
+    ElfSymbols(write_vmlinux(tmp_path, *WHOLE)).require_whole()
+    some = [symbol for n, symbol in enumerate(WHOLE) if n != left_out]
+    some.append(Symbol("a_function", VA, 8, "func", is_static=True))
+    part = ElfSymbols(write_vmlinux(tmp_path, *some))
+    with pytest.raises(SymbolsMissing, match=f"lists {says} in its symbol table"):
+        part.require_whole()
+
+
+@pytest.mark.parametrize("name", [".symtab", ".strtab"])
+def test_a_table_longer_than_any_kernels_is_damage(tmp_path: Path, name: str) -> None:
+    path = write_vmlinux(tmp_path, *WHOLE)
+    change_section(path, name, size=MAX_NAMES + 1)
+    with open(path, "r+b") as file:
+        file.truncate(2 * MAX_NAMES)
+    with pytest.raises(TargetError, match="symbol table is damaged: too long"):
+        ElfSymbols(path)
+
+
+@pytest.mark.parametrize("change", [{"entry_size": 16}, {"link": 99}])
+def test_a_table_of_another_form_is_damage(
+    tmp_path: Path, change: dict[str, int]
+) -> None:
+    path = write_vmlinux(tmp_path, *WHOLE)
+    change_section(path, ".symtab", **change)
+    with pytest.raises(TargetError, match="symbol table is damaged"):
+        ElfSymbols(path)
+
+
+def test_a_table_that_goes_beyond_the_file_is_damage(tmp_path: Path) -> None:
+    path = write_vmlinux(tmp_path, *WHOLE)
+    change_section(path, ".symtab", size=1 << 20)
+    with pytest.raises(TargetError, match=r"file ends at .* bytes are needed"):
+        ElfSymbols(path)
+
+
+def test_what_may_be_a_vmlinux_is_told_by_its_header(tmp_path: Path) -> None:
+    assert is_vmlinux(write_vmlinux(tmp_path))
+    for data in (core(), elf(kind=ET_REL), b"text", b""):
+        other = tmp_path / "other"
+        other.write_bytes(data)
+        assert not is_vmlinux(str(other))
+    assert not is_vmlinux(str(tmp_path))
 
 
 NO_VMLINUX = {

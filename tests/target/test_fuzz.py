@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Damaged BTF and kallsyms in a kernel's memory, and BTF in a file, to every verb."""
+"""Damaged types and symbols, in a kernel's memory and in files, to every verb."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from tests.model.kernels import guest
 from vmemmap_tools.cli import main
 from vmemmap_tools.cli import open as opening
 from vmemmap_tools.formats.btf import Btf, Kind
+from vmemmap_tools.formats.elf import Elf
+from vmemmap_tools.model.write import write_vmlinux
 from vmemmap_tools.target.providers import compose
 
 from .machines import BTF_AT, Described, MemoryWithTables
+from .vmlinux import change_section, section_headers
 
 Run = Callable[[Tables, tuple[str, ...]], int]
 
@@ -97,6 +100,48 @@ def test_a_symbol_list(machine: Described, data: st.DataObject) -> None:
     symbols.write_bytes(b"".join(lines))
     opening = ("-c", str(machine.path / "vmcore"), "-s", str(path), "-s", str(symbols))
     judge((*opening, *data.draw(st.sampled_from(EVERY_VERB))))
+
+
+@given(data=st.data())
+@fuzz(24)
+def test_a_symbol_table(machine: Described, data: st.DataObject) -> None:
+    path = machine.path / "vmlinux.g"
+    write_vmlinux(machine.image, path, is_stripped=True)
+    with Elf(path) as elf:
+        tables = {s.name: s for s in elf.sections()}
+    headers = section_headers(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        table = tables[data.draw(st.sampled_from((".symtab", ".strtab")))]
+        header = headers[table.name]
+        start, end = data.draw(
+            st.sampled_from(
+                ((header, header + 64), (table.offset, table.offset + table.size))
+            )
+        )
+        at = data.draw(st.integers(start, end - 1))
+        size = min(end - at, data.draw(st.sampled_from((1, 1, 8, 24, end - start))))
+        noise = data.draw(st.one_of(st.just(b"\0"), st.binary(min_size=1, max_size=8)))
+        content[at : at + size] = (noise * size)[:size]
+    cut = data.draw(st.one_of(st.none(), st.none(), st.integers(64, len(content))))
+    path.write_bytes(content[:cut])
+    opening = ("-c", str(machine.path / "vmcore"), "-s", str(path))
+    judge((*opening, *data.draw(st.sampled_from(EVERY_VERB))))
+
+
+def test_a_symbol_table_of_one_name(machine: Described) -> None:
+    """Zeros, as a copy has them where its reader failed, behind the symbols."""
+    path = machine.path / "vmlinux.g"
+    write_vmlinux(machine.image, path, is_stripped=True)
+    opening = ("-c", str(machine.path / "vmcore"), "-s", str(path), "summary")
+    with Elf(path) as elf:
+        table = elf.section_bytes(".symtab") or b""
+        end = elf.file_size
+    zeros = bytes(24 << 18)
+    with path.open("ab") as file:
+        file.write(table + zeros)
+    change_section(path, ".symtab", offset=end, size=len(table) + len(zeros))
+    assert judge(opening) == 0
 
 
 NUMBERS = (

@@ -74,8 +74,9 @@ class CommandLine(VerbGroup):
     "--symbols",
     metavar="VMLINUX",
     multiple=True,
-    help="Debug info, BTF or System.map; may be repeated.  [default: where drgn looks, "
-    "else the kernel's own BTF and kallsyms]",
+    help="Debug info, BTF or System.map; a vmlinux without debug info serves as the "
+    "last two; may be repeated.  [default: where drgn looks, else the kernel's own BTF "
+    "and kallsyms]",
 )
 @click.option(
     "--vmcoreinfo", metavar="FILE", help="VMCOREINFO text, for a dump without it."

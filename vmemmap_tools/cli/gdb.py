@@ -106,7 +106,8 @@ def _is_vmlinux(path: str) -> bool:
     """Whether gdb takes symbols from it; a file of BTF alone is for us."""
     try:
         with Elf(path) as elf:
-            return bool(elf.type != ET_CORE)
+            has_symbols = any(section.name == ".symtab" for section in elf.sections())
+            return elf.type != ET_CORE and has_symbols
     except (OSError, ElfError):
         return False
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmemmap_tools.formats.btf import Kind, Record
+from vmemmap_tools.formats.btf_write import closure, encode
 from vmemmap_tools.formats.dwarf import Function, Variable, dwarf_sections
 from vmemmap_tools.formats.elf_write import (
     Section,
@@ -43,8 +44,11 @@ def build_id(image: Image) -> bytes:
     return digest.digest()
 
 
-def write_vmlinux(image: Image, path: Path) -> None:
-    """Write the vmlinux of an image."""
+def write_vmlinux(image: Image, path: Path, *, is_stripped: bool = False) -> None:
+    """Write the vmlinux of an image.
+
+    One that ``is_stripped``, as by ``strip -g``, has BTF in the place of DWARF.
+    """
     loaded = list(_loaded(image))
     end = max(s.address + s.length for s in loaded)
     init_text = -(-end // PAGE) * PAGE
@@ -58,7 +62,8 @@ def write_vmlinux(image: Image, path: Path) -> None:
         align=4,
         is_note=True,
     )
-    debug = [Section(name, data=data) for name, data in _debug(image).items()]
+    described = {".BTF": _btf(image.types)} if is_stripped else _debug(image)
+    debug = [Section(name, data=data) for name, data in described.items()]
     symbols = [
         Symbol(name, symbol.address, symbol.size, symbol.kind, symbol.static)
         for name, symbol in image.symbols.items()
@@ -112,6 +117,10 @@ def _banner(image: Image) -> bytes:
     if not any(text):
         text = f"Linux version {image.release} (model)\n".encode()
     return text[: symbol.size].ljust(symbol.size, b"\0")
+
+
+def _btf(graph: TypeGraph) -> bytes:
+    return encode(closure(graph.__getitem__, sorted(graph.records)))
 
 
 def _debug(image: Image) -> dict[str, bytes]:

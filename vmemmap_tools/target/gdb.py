@@ -17,12 +17,11 @@ from typing import Any
 
 import gdb
 
-from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError
 from .base import MemoryProvider, Target, TargetError, TypeSource
 from .btf_files import btf_of_file
 from .btf_types import BtfTypes
 from .composed import ComposedTarget, SymbolChain
-from .elf_symbols import ElfSymbols
+from .elf_symbols import ElfSymbols, SymbolsMissing, is_vmlinux
 from .gdb_core import open_core
 from .gdb_stub_open import open_stub
 from .gdb_types import GdbTypes, Names
@@ -117,16 +116,23 @@ def loaded_vmlinux() -> str | None:
 def _find_vmlinux(files: Sequence[str]) -> ElfSymbols | None:
     """The kernel's symbols: of a file that was given, else of one that gdb has."""
     for path in files:
-        if _is_executable(path):
-            return ElfSymbols(path)
+        if is_vmlinux(path):
+            try:
+                given = ElfSymbols(path)
+                given.require_whole()
+            except SymbolsMissing:
+                continue  # it may have been given for its BTF
+            return given
     found = _loaded_symbols()
+    if found is not None:
+        found.require_whole()
     # Those who open a target move its symbols to where the kernel runs.
     return None if found is None else copy(found)
 
 
 def _loaded_symbols() -> ElfSymbols | None:
     for path in _loaded_files():
-        if _is_executable(path):
+        if is_vmlinux(path):
             state = os.stat(path)
             found = _kernel_symbols(path, state.st_mtime_ns, state.st_size)
             if found is not None:
@@ -159,17 +165,6 @@ def _loaded_files() -> Iterator[str]:
     for objfile in gdb.objfiles():
         if objfile.is_valid() and objfile.filename:
             yield objfile.filename
-
-
-def _is_executable(path: str) -> bool:
-    """Whether this is an ELF file that may be a vmlinux, and no module or core."""
-    if not os.path.isfile(path):
-        return False
-    try:
-        with Elf(path) as elf:
-            return elf.type not in (ET_CORE, ET_REL)
-    except (OSError, ElfError):
-        return False
 
 
 def _with_types(

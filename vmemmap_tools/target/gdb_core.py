@@ -20,9 +20,9 @@ from .kaslr import (
     direct_map_base,
     exported,
     find_boot,
-    has_banner,
     image_reader,
     of_note,
+    require_banner,
     require_build,
     require_tables,
 )
@@ -84,13 +84,7 @@ def _find_kernel(memory: CoreMemory, symbols: ElfSymbols) -> Boot:
             memory.found.append(
                 Evidence("VMCOREINFO", "no note", "the kernel's own copy in memory")
             )
-    banner = has_banner(symbols, boot.offset, memory.read)
-    if banner not in (True, None):
-        raise TargetError(
-            f"{memory.path} does not hold the kernel of {symbols.path}: its banner is "
-            "not where VMCOREINFO has it; one of them is damaged or of another build"
-        )
-    checked = "banner verified" if banner else "banner not in the dump"
+    checked = require_banner(memory.path, symbols, memory.read)
     memory.found.append(
         Evidence("KASLR offset", f"{boot.offset:#x}", f"{boot.source}; {checked}")
     )

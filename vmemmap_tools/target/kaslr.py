@@ -21,6 +21,7 @@ from .base import Fault, MemoryProvider, SymbolProvider, TargetError
 from .elf_symbols import ElfSymbols
 from .kernel_tables import kernel_page_table
 from .vmcoreinfo import VmcoreInfo
+from .witnesses import distances
 
 __all__ = [
     "Boot",
@@ -32,6 +33,7 @@ __all__ = [
     "has_banner",
     "image_reader",
     "of_note",
+    "require_banner",
     "require_build",
     "require_tables",
 ]
@@ -79,12 +81,18 @@ class Boot:
 
 
 def of_note(info: VmcoreInfo, symbols: ElfSymbols) -> Boot | None:
-    """The offset as VMCOREINFO says it."""
-    for name in ("_stext", "init_uts_ns"):
-        actual, linked = info.symbol(name), symbols.linked(name)
-        if actual is not None and linked is not None:
-            offset = actual - linked.address & MASK_64
-            return Boot(offset, f"VMCOREINFO SYMBOL({name})", info.number("phys_base"))
+    """The offset as VMCOREINFO says it.
+
+    Raises `TargetError` where its symbols contradict those of the vmlinux.
+    """
+    found = distances(info, symbols.link_address)
+    if len(set(found.values())) > 1:
+        raise TargetError(
+            f"{symbols.path} is of another build than the kernel: its symbols are not "
+            "as far from each other as those of VMCOREINFO"
+        )
+    for name, offset in found.items():
+        return Boot(offset, f"VMCOREINFO SYMBOL({name})", info.number("phys_base"))
     text = info.get("KERNELOFFSET")
     if text is None:
         return None
@@ -213,6 +221,21 @@ def require_build(info: Mapping[str, str], symbols: ElfSymbols) -> None:
             f"{symbols.path} is of another build than the kernel: build-id "
             f"{symbols.build_id}, not {expected}"
         )
+
+
+def require_banner(source: str, symbols: ElfSymbols, read: Read) -> str:
+    """Refuse a vmlinux whose banner is not where ``symbols``, moved already, have it.
+
+    Returns what came of it, in words; ``source`` names the memory. Raises
+    `TargetError`.
+    """
+    banner = has_banner(symbols, symbols.offset, read)
+    if banner not in (True, None):
+        raise TargetError(
+            f"{source} does not hold the kernel of {symbols.path}: its banner is "
+            "not where VMCOREINFO has it; one of them is damaged or of another build"
+        )
+    return "banner verified" if banner else "banner not in the dump"
 
 
 def require_tables(memory: MemoryProvider, symbols: ElfSymbols, boot: Boot) -> None:

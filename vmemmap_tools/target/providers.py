@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Types and symbols for a memory that has no vmlinux: BTF and kallsyms, or VMCOREINFO.
+"""Types and symbols for a memory without DWARF: BTF and kallsyms, or VMCOREINFO.
 
 What is damaged is refused with an error where it was asked for, and passed over, for
 the next source, where it was not.
@@ -15,11 +15,13 @@ from .base import MemoryProvider, SymbolProvider, TargetError, TypeProvider, Typ
 from .btf_files import btf_of_file, btf_of_memory, btf_of_system, check_against_own
 from .btf_types import BtfTypes
 from .composed import ComposedTarget, SymbolChain
+from .elf_symbols import SymbolsMissing, is_vmlinux
 from .kallsyms import KallsymsTables, read_kallsyms
 from .recorded import CapsuleNote, RecordedSymbols, RecordedTypes
 from .symbol_lists import is_symbol_list, read_symbol_list
 from .vmcoreinfo import VmcoreInfo
 from .vmcoreinfo_types import VmcoreinfoSymbols, VmcoreinfoTypes
+from .vmlinux_symbols import read_vmlinux_symbols
 
 __all__ = ["compose", "find_symbols"]
 
@@ -28,7 +30,7 @@ ANY_VARIABLE = "init_uts_ns"
 """Every kernel has it, and VMCOREINFO names it too."""
 NO_SYMBOLS = (
     "{} has no addresses, and nothing else tells where variables are ({}): give "
-    "System.map with -s as well, or take --types vmcoreinfo"
+    "System.map or a copy of /proc/kallsyms with -s as well, or take --types vmcoreinfo"
 )
 
 
@@ -113,11 +115,21 @@ def find_symbols(
     root: Path | None = None,
     files: Sequence[str] = (),
 ) -> tuple[SymbolProvider, list[str]]:
-    """A list given, else kallsyms, before VMCOREINFO; and why others did not serve."""
+    """Of a file given, else kallsyms, before VMCOREINFO; and why others did not serve.
+
+    A list goes before a vmlinux. Raises `TargetError` for files of another build.
+    """
     reasons: list[str] = []
     exported = VmcoreinfoSymbols(vmcoreinfo)
     for path in filter(is_symbol_list, files):
         return SymbolChain(read_symbol_list(path, vmcoreinfo), exported), reasons
+    for path in filter(is_vmlinux, files):
+        try:
+            linked = read_vmlinux_symbols(path, memory, vmcoreinfo)
+        except SymbolsMissing as error:
+            reasons.append(str(error))  # it may have been given for its BTF
+            continue
+        return SymbolChain(linked, exported), reasons
     attempts: list[Callable[[], SymbolProvider]] = []
     if root is not None:
         attempts.append(lambda: read_kallsyms(root / KALLSYMS))

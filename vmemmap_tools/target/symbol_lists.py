@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Symbols from a list in a file: a System.map, or /proc/kallsyms saved at any boot.
 
-A list has the addresses of the link or of another boot. How far they are off, the
-symbols tell that VMCOREINFO names, and by all of these it has to be the same.
+It is moved to where this boot has the symbols that VMCOREINFO names.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ import re
 from .base import Evidence, TargetError
 from .kallsyms import MAX_FILE, KallsymsFile
 from .vmcoreinfo import VmcoreInfo
+from .witnesses import distances, lacking
 
 __all__ = ["SymbolList", "is_symbol_list", "read_symbol_list"]
 
 LINE = re.compile(rb"[0-9a-f]{8,16} [A-Za-z?] \S+")
 HEAD = 256
-WITNESSES = ("_stext", "init_uts_ns", "swapper_pg_dir", "node_online_map", "prb")
-MARKS = ("init_uts_ns", "_end")
-"""A variable, and the last symbol of the image: what has both was not cut."""
 KERNEL_HALF = 1 << 63
 MASK_64 = (1 << 64) - 1
 
@@ -68,26 +65,22 @@ def read_symbol_list(path: str, vmcoreinfo: VmcoreInfo) -> SymbolList:
             f"{path} shows no addresses: copy it as root, with kernel.kptr_restrict "
             "below 2"
         )
-    lacking = [name for name in MARKS if listed.symbol(name) is None]
-    if lacking:
+    missing = lacking(listed.symbol)
+    if missing is not None:
         # What it does not list would be taken for what this kernel does not have.
         raise TargetError(
-            f"{path} lists no {lacking[0]}: it is cut short or has functions only; "
+            f"{path} lists no {missing}: it is cut short or has functions only; "
             "give the whole System.map"
         )
-    distances = set()
-    for name in WITNESSES:
-        theirs, ours = listed.symbol(name), vmcoreinfo.symbol(name)
-        if theirs is not None and ours is not None:
-            distances.add(ours - theirs)
-    if not distances:
+    found = set(distances(vmcoreinfo, listed.symbol).values())
+    if not found:
         raise TargetError(
             f"{path} names none of the symbols that VMCOREINFO does: give the whole "
             "System.map"
         )
-    if len(distances) > 1:
+    if len(found) > 1:
         raise TargetError(
             f"{path} is of another build than the kernel: its symbols are not as far "
             "from each other as those of VMCOREINFO"
         )
-    return SymbolList(listed, distances.pop(), path)
+    return SymbolList(listed, found.pop(), path)
