@@ -167,7 +167,9 @@ def test_files_that_say_nothing_are_refused_and_a_program_does_no_harm(
         "lx-virt_to_phys no_such_symbol",
     )
     assert answers[1].error == f"vmemmap: {tmp_path}/nothing: No such file or directory"
-    refused = f"lx-pfn_to_page: {text} is neither a vmlinux nor BTF"
+    refused = (
+        f"lx-pfn_to_page: {text} is neither a vmlinux nor BTF nor a list of symbols"
+    )
     assert answers[3].error == refused
     assert answers[7].error is None and "VMCOREINFO" in answers[7].text
     unknown = "no symbol 'no_such_symbol' in this kernel"

@@ -73,7 +73,8 @@ PARAMETERS = {
     "symbols": _Kind(
         gdb.PARAM_STRING_NOESCAPE,
         "vmlinux or BTF files to use before what gdb has loaded",
-        "FILE...; empty for what gdb has loaded.",
+        "FILE...; a System.map serves where there is no vmlinux. Empty for what gdb\n"
+        "has loaded.",
     ),
     "vmcoreinfo": _Kind(
         gdb.PARAM_OPTIONAL_FILENAME,

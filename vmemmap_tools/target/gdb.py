@@ -26,6 +26,7 @@ from .gdb_core import open_core
 from .gdb_stub_open import open_stub
 from .gdb_types import GdbTypes, Names
 from .providers import as_vmcoreinfo, compose
+from .symbol_lists import is_symbol_list
 from .vmcoreinfo import VmcoreInfo
 from .vmcoreinfo_types import VmcoreinfoSymbols
 
@@ -52,8 +53,9 @@ def open_inferior(
 ) -> Target:
     """A Target for what gdb has open. Raises `TargetError`.
 
-    ``files`` are a vmlinux or BTF to use before what gdb has loaded, ``vmcoreinfo`` the
-    text of a note, ``physical`` one of `PHYSICAL_MODES`.
+    ``files`` are a vmlinux or BTF to use before what gdb has loaded, and a System.map
+    for want of a vmlinux, ``vmcoreinfo`` the text of a note, ``physical`` one of
+    `PHYSICAL_MODES`.
     """
     if physical not in PHYSICAL_MODES:
         raise TargetError(f"no physical mode {physical!r}: {', '.join(PHYSICAL_MODES)}")
@@ -157,8 +159,9 @@ def _require_described(path: str) -> None:
             start = file.read(4)
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
-    if start != ELF_MAGIC and start[:2] not in BTF_MAGICS:
-        raise TargetError(f"{path} is neither a vmlinux nor BTF")
+    is_known = start == ELF_MAGIC or start[:2] in BTF_MAGICS or is_symbol_list(path)
+    if not is_known:
+        raise TargetError(f"{path} is neither a vmlinux nor BTF nor a list of symbols")
 
 
 def _loaded_files() -> Iterator[str]:

@@ -87,3 +87,14 @@ def test_symbols_come_from_the_file_that_has_them(ask: Ask, modelled: Modelled) 
     assert json.loads(answer.text) == modelled.answers("vmcore")["hvo --folios"]
     (alone,) = ask(None, f"inside.refusal(files=[{str(types)!r}])")
     assert f"{types} has no symbol table (.symtab)" in alone.text
+    listed = modelled.directory / "System.map"
+    listed.write_text(
+        "".join(
+            f"{symbol.address:016x} {'d' if symbol.static else 'D'} {name}\n"
+            for name, symbol in modelled.image.symbols.items()
+        )
+    )
+    lines = [f"i = inside.Inferior(files=[{str(types)!r}, {str(listed)!r}])", lines[1]]
+    first, answer = ask(None, *lines)
+    assert first.error is None, first.error
+    assert json.loads(answer.text) == modelled.answers("vmcore")["hvo --folios"]
