@@ -212,8 +212,8 @@ class Patient:
         if index < 4 and not page("flags"):
             yield "first-tails", self._folio_members(word, index, is_free)
             return
-        links = page("lru.prev") | page("index") | page("__folio_index")
-        yield "tail-links", links | (0 if is_shared else page("private"))
+        contents = page("index") | page("__folio_index") | page("private")
+        yield "tail-links", page("lru.prev") | (0 if is_shared else contents)
 
     @cached_property
     def _has_order_member(self) -> bool:

@@ -71,7 +71,10 @@ CLASSES = {
         "of pages, and in a free folio its mapcounts, pins and owners: counters and "
         "pointers of a folio in use may have any value."
     ),
-    "tail-links": "list pointers, `index` and `private` of tails: nothing reads them.",
+    "tail-links": (
+        "list pointers of tails, and `index` and `private` of those that are no zone's "
+        "shared ones: nothing reads them."
+    ),
     "gigantic-mapping": (
         "`mapping` of the tails of a gigantic folio: breaking it up clears it without "
         "a look."

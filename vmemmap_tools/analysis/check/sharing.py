@@ -76,6 +76,8 @@ class Sharing:
         """Base pages (first, end) outside the folios that are in the usual order."""
         self._ghost_end = -1
         self._dax: tuple[int, CompoundBacking] | None = None
+        self._nodes: dict[int, int | None] = {}
+        """Nodes of device maps, by the address of the map."""
         for odd in self._pass():
             if len(self.odd) < MAX_ODD:
                 self.odd.append(odd)
@@ -115,6 +117,10 @@ class Sharing:
         frame = vmemmap.frame(first)
         if self._format.is_readonly(entry):
             yield Odd("readonly", first, count, frame, entry)
+        for tail in self._tails:
+            # A tail page with a single user is mapped, but not shared.
+            if 0 <= tail - frame < count and tail not in vmemmap.frames.shared:
+                yield Odd("foreign-tail", first + tail - frame, 1, tail, entry)
         if not vmemmap.frames.shared:
             return
         for i in range(count):
@@ -189,7 +195,7 @@ class Sharing:
         count, backing = stop - first, folio.backing
         tail = self._tails.get(frame)
         if tail is not None:
-            if tail != (folio.node, folio.zone_index, folio.order):
+            if self._is_foreign(tail, folio):
                 yield Odd("foreign-tail", first, count, frame, entry, folio)
             elif not readonly:
                 yield Odd("writable-tail", first, count, frame, entry, folio)
@@ -200,6 +206,11 @@ class Sharing:
                 yield Odd("shared", first, count, frame, entry, folio)
         if readonly and not backing.is_optimised:
             yield Odd("readonly", first, count, frame, entry, folio)
+
+    def _is_foreign(self, tail: tuple[int, int, int], folio: Folio) -> bool:
+        if not self._context.flags_trusted:
+            return tail[2] != folio.order
+        return tail != (folio.node, folio.zone_index, folio.order)
 
     def _mappings_within(self, backing: CompoundBacking, frame: int, start: int) -> int:
         """How often a compound maps a frame that it may use for several pages."""
@@ -226,8 +237,11 @@ class Sharing:
         """Device memory: tails may be written or not; only foreign sharing is odd."""
         tail = self._tails.get(frame)
         if tail is not None:
-            zone = self._context.device_zone
-            if tail[1] != zone or tail[2] != pgmap.vmemmap_shift:
+            zone, order = self._context.device_zone, pgmap.vmemmap_shift
+            is_own = tail[1:] == (zone, order) and self._is_of_node(
+                pgmap, head, tail[0]
+            )
+            if not is_own:
                 yield Odd("foreign-tail", first, count, frame, entry, None, pgmap)
             return
         if frame not in self._vmemmap.frames.shared:
@@ -241,6 +255,28 @@ class Sharing:
         own = self._mappings_within(backing, frame, start)
         if self._vmemmap.frames.mappings(frame) != own:
             yield Odd("shared", first, count, frame, entry, None, pgmap)
+
+    def _is_of_node(self, pgmap: Pgmap, head: int, node: int) -> bool:
+        """Whether a device compound is on this node, as far as struct pages tell.
+
+        All memory of a map is on one node. Its first compound is asked for that, and
+        this one only where the two differ.
+        """
+        if not self._context.flags_trusted:
+            return True
+        if pgmap.va not in self._nodes:
+            self._nodes[pgmap.va] = self._node_of(head)
+        found = self._nodes[pgmap.va]
+        return found is None or found == node or self._node_of(head) in (None, node)
+
+    def _node_of(self, pfn: int) -> int | None:
+        """The node of a struct page; None when it does not say."""
+        try:
+            page = self._pages.page(pfn)
+        except Fault as fault:
+            self._context.unread(fault, "struct pages of device memory")
+            return None
+        return None if page.is_poisoned or not page.flags else self._pages.node(page)
 
     def _unowned(self, first: int, count: int, frame: int, entry: int) -> Iterator[Odd]:
         if self._format.is_readonly(entry):

@@ -30,6 +30,8 @@ def template(context: Context, zone: Zone, order: int) -> list[Member]:
     for name, value in (
         (context.kernel.pages.compound_member, context.tail_word(order, 0)),
         ("private", 0),
+        ("index", 0),
+        ("__folio_index", 0),
     ):
         if name in struct:
             m = struct[name]

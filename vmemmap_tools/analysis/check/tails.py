@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Rules Z1 to Z7: the zones' shared tail pages (``zone->vmemmap_tails``).
+"""Rules Z1 and Z3 to Z7: the zones' shared tail pages (``zone->vmemmap_tails``).
 
 Mirrors ``vmemmap_get_tail()`` of ``mm/hugetlb_vmemmap.c``. One frame backs the tails of
 every optimised folio of its order in the zone: what is wrong with it is wrong with all.
@@ -41,12 +41,29 @@ def _place(context: Context, zone: Zone, tail: TailPage) -> Place:
 
 
 def _is_struct_page(context: Context, va: int) -> bool:
-    """Whether an address is that of a struct page that some section has."""
+    """Whether an address is that of a struct page of a valid pfn.
+
+    Of a section whose map of subsections is not here, every pfn may be.
+    """
     pages, (start, end) = context.kernel.pages, context.geometry.vmemmap_window
     if not start <= va < end or (va - pages.base_va) % pages.size:
         return False
-    section = context.kernel.sections.of_pfn(pages.pfn(va))
-    return section is not None and section.has_mem_map
+    try:
+        return context.kernel.sections.pfn_is_valid(pages.pfn(va)) is not False
+    except Fault as fault:
+        context.unread(fault, "mem_section_usage")
+        return True
+
+
+def _has_memory_for_kernel(context: Context, node: int) -> bool:
+    """Whether a node has memory that unmovable allocations may come from."""
+    kernel = context.kernel
+    movable = kernel.target.enumerator("ZONE_MOVABLE")
+    return any(
+        zone.managed and (movable is None or zone.index < movable)
+        for zone in kernel.zones
+        if zone.node == node
+    )
 
 
 @rule(
@@ -62,7 +79,8 @@ def _is_struct_page(context: Context, va: int) -> bool:
     applies=_without_tails,
     needs=("sections",),
     exceptions="Memory may come from another node when the own one is full (no "
-    "__GFP_THISNODE): a warning.",
+    "__GFP_THISNODE): a warning. It always does where all of a node is in ZONE_MOVABLE "
+    "or of devices: nothing is said.",
 )
 def tail_pointer_is_page(context: Context) -> Iterator[Violation]:
     pages = context.kernel.pages
@@ -77,9 +95,9 @@ def tail_pointer_is_page(context: Context) -> Iterator[Violation]:
         except Fault as fault:
             context.unread(fault, "struct pages of tail frames")
             continue
-        if context.flags_trusted and not page.is_poisoned:
+        if context.flags_trusted and page.flags and not page.is_poisoned:
             node = pages.node(page)
-            if node != zone.node:
+            if node != zone.node and _has_memory_for_kernel(context, zone.node):
                 yield Violation(
                     _place(context, zone, tail),
                     "tail page of another node",
@@ -149,6 +167,8 @@ def _not_while_booting(context: Context) -> str | None:
     look="vmemmap page pfn:FRAME",
     applies=_without_tails,
     racy=True,
+    exceptions="Struct pages of boot memory are set up late: empty ones say nothing "
+    "while the kernel boots.",
 )
 def tail_frame_is_in_use(context: Context) -> Iterator[Violation]:
     for zone, tail, frame in _tails(context):
@@ -159,7 +179,7 @@ def tail_frame_is_in_use(context: Context) -> Iterator[Violation]:
         except Fault as fault:
             context.unread(fault, "struct pages of tail frames")
             continue
-        if state is not None:
+        if state is not None and (state.flags or not context.is_booting):
             yield Violation(
                 _place(context, zone, tail),
                 "tail frame is not in use",
@@ -302,7 +322,7 @@ def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
     }
     for frame, owners in users.items():
         zone, tail = owners[0]
-        also = None
+        also = _other_use(context, frame)
         if len(owners) > 1:
             other_zone, other = owners[1]
             also = (
@@ -313,7 +333,7 @@ def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
             also = f"the head page of the folio at pfn {heads[frame]:#x}"
         elif frame in tables:
             also = f"a page table of level {tables[frame].level} of the vmemmap"
-        if also:
+        if also is not None:
             yield Violation(
                 _place(context, zone, tail),
                 "tail frame with a second use",
@@ -323,6 +343,18 @@ def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
                 also,
                 {**hexed(page_va=tail.page_va), "frame_pfn": frame},
             )
+
+
+def _other_use(context: Context, frame: int) -> str | None:
+    """The use of a frame that its struct page tells by its type: a page table."""
+    pages = context.kernel.pages
+    try:
+        page = pages.page(frame)
+    except Fault as fault:
+        context.unread(fault, "struct pages of tail frames")
+        return None
+    is_table = pages.type_name(page) == "table" and not page.is_poisoned
+    return "a page table" if is_table else None
 
 
 @rule(
@@ -347,11 +379,14 @@ def tail_frame_is_unmovable(context: Context) -> Iterator[Violation]:
             continue
         try:
             page = pages.page(frame)
+        except Fault as fault:
+            context.unread(fault, "struct pages of tail frames")
+            continue
+        migratetype, where = None, None
+        try:
             migratetype = blocks.of_pfn(frame)
         except Fault as fault:
-            context.unread(fault, "struct pages and pageblocks of tail frames")
-            continue
-        where = None
+            context.unread(fault, "pageblocks of tail frames")
         name = blocks.name(migratetype) if migratetype is not None else ""
         frame_zone = context.kernel.zone_name(pages.zone_index(page))
         if context.flags_trusted and frame_zone == "Movable":
