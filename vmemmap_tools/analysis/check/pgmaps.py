@@ -91,7 +91,7 @@ def compound_is_shared_as_predicted(context: Context) -> Iterator[Violation]:
             wanted = saved
         in_transition = by_order and wanted and saved == wanted + 1
         if saved == wanted or in_transition:
-            if backing.layout == "mixed" and saved:
+            if saved and backing.layout not in _layouts(context):
                 wanted = -1  # the number is right, the frames are not
             else:
                 if saved and backing.tail_readonly is None:
@@ -112,10 +112,20 @@ def compound_is_shared_as_predicted(context: Context) -> Iterator[Violation]:
             f"the device compound at pfn {head:#x} is mapped {backing.layout} and "
             f"saves {saved} of {backing.pages} vmemmap pages"
             + (f" instead of {wanted}" if wanted >= 0 else ""),
-            wanted if wanted >= 0 else "one target for all tails",
+            wanted if wanted >= 0 else " or ".join(_layouts(context)),
             saved if wanted >= 0 else backing.layout,
             _backing_evidence(context, head, pgmap),
         )
+
+
+def _layouts(context: Context) -> tuple[str, ...]:
+    """The layouts that this kernel may give to a compound whose tails are shared."""
+    order = context.kernel.sections.order_member
+    if order is None:
+        return ("page1-shared",)
+    # While sections carried the order of hugetlb folios alone, devices had either.
+    both = ("page1-shared", "zone-shared")
+    return both if order == "order" else ("zone-shared",)
 
 
 def _sharing_is_predictable(context: Context) -> bool:

@@ -51,6 +51,24 @@ def compound_private(image: Image, rng: random.Random) -> Place:
 
 
 @fault(
+    "dax-tails-on-head",
+    "P1",
+    "a compound populated as an optimised hugetlb folio of older kernels",
+    # Frames that backed tails have no user now.
+    implied="C1 P5",
+)
+def tails_on_head(image: Image, rng: random.Random) -> Place:
+    """All vmemmap pages of a device compound have the frame of its head."""
+    pgmap = _shared(image, rng)
+    start = image.core.vmemmap.page_of(pgmap.start_pfn)
+    pages = image.core.vmemmap.pages_per(pgmap.shift)
+    frame = image.frame_of(start)
+    for page in range(start + 1, start + pages):
+        set_pte(image, page, frame, writable=True)
+    return {"name": pgmap.name, "page": start, "pages": pages, "frame_pfn": frame}
+
+
+@fault(
     "dax-uninitialised", "P2", "mm/mm_init: uninitialized struct pages of ZONE_DEVICE"
 )
 def uninitialised(image: Image, rng: random.Random) -> Place:
