@@ -25,7 +25,10 @@ TYPE_BASE = 0xF0000000
 POISON = (1 << 64) - 1
 MAX_SELF_HOSTED = 1 << 22
 """Self-hosted frames that are noted: the vmemmap of a terabyte."""
-FREE_TYPES = ("buddy", "slab", "offline", "unaccepted", "zsmalloc", "hugetlb")
+TYPE_PREFIX = "PGTY_"
+NO_TYPE = "mapcount_underflow"
+"""What a word without a type reads as: the counts below -1."""
+TABLE = "table"
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,17 @@ class FrameStates:
         hosted = target.enumerator("PG_vmemmap_self_hosted")
         self._self_hosted = 0 if hosted is None else 1 << hosted
         self._types = {
-            value: name[5:]
+            value: name[len(TYPE_PREFIX) :]
             for name, value in target.enumerators("pagetype").items()
-            if name.startswith("PGTY_") and name[5:] in FREE_TYPES
+            if name.startswith(TYPE_PREFIX) and name != TYPE_PREFIX + NO_TYPE
         }
-        self._table_type = target.enumerators("pagetype").get("PGTY_table")
         text = target.vmcoreinfo.get("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)")
         self._buddy_bit = None
         if not self._types and text is not None:
             self._buddy_bit = ~int(text, 0) & 0xFFFFFFFF
 
     def type_of(self, mapcount_word: int) -> str | None:
-        """The name of a type that excludes use as vmemmap, "buddy" among them."""
+        """The name of a page's type: pages that back the vmemmap have none."""
         if self._types:
             return self._types.get(mapcount_word >> 24)
         bit = self._buddy_bit
@@ -88,9 +90,12 @@ class FrameStates:
             return "buddy"
         return None
 
-    def judge(self, pfn: int) -> FrameState | None:
-        """Why this frame cannot be in use as vmemmap. Raises `Fault`."""
-        return next(self._judge_run(pfn, 1, lambda _: False), None)
+    def judge(self, pfn: int, is_table: bool = False) -> FrameState | None:
+        """Why this frame cannot be in use as vmemmap, or as a page table.
+
+        Raises `Fault`.
+        """
+        return next(self._judge_run(pfn, 1, lambda _: False, is_table), None)
 
     def unusable(
         self,
@@ -129,12 +134,16 @@ class FrameStates:
                 at += number
 
     def _judge_run(
-        self, pfn: int, count: int, exempt: Callable[[int], bool]
+        self,
+        pfn: int,
+        count: int,
+        exempt: Callable[[int], bool],
+        is_table: bool = False,
     ) -> Iterator[FrameState]:
         data = self._pages.read_words(pfn, count, self._words)
         size = self._size
         for i in self._suspects(data, pfn):
-            state = self._judge(pfn + i, data[i * size : (i + 1) * size])
+            state = self._judge(pfn + i, data[i * size : (i + 1) * size], is_table)
             if state is None or (state.is_unreferenced and exempt(pfn + i)):
                 continue
             yield state
@@ -175,7 +184,7 @@ class FrameStates:
                     return
                 self.self_hosted.add(pfn + i)
 
-    def _judge(self, pfn: int, data: bytes) -> FrameState | None:
+    def _judge(self, pfn: int, data: bytes, is_table: bool) -> FrameState | None:
         def word(at: int, size: int, signed: bool = False) -> int:
             return int.from_bytes(data[at : at + size], self._order, signed=signed)
 
@@ -188,12 +197,15 @@ class FrameStates:
         reason, is_unreferenced = None, False
         names = [name for bit, name in self._bad_flags.items() if flags & bit]
         type_name = self.type_of(kind)
-        if type_name is not None:
+        is_typed_table = is_table and type_name == TABLE
+        if type_name is not None and not is_typed_table:
             reason = f"it is a {type_name} page"
         elif names:
             reason = f"it has {' and '.join(names)}"
-        elif refcount <= 0 and not self._may_be_unreferenced(flags, kind):
+        elif refcount <= 0 and not (is_typed_table or self._has_owner(flags)):
             # Free pages on a pcp list have no type; a refcount of 0 is all they show.
+            # Tables that have a type (in use for the kernel's since 6.16) may be
+            # allocated without a reference.
             reason, is_unreferenced = f"its refcount is {refcount}", refcount == 0
         elif mapping & ANON_MAPPING and not flags & self._reserved:
             reason = "it is an anonymous page"
@@ -201,12 +213,6 @@ class FrameStates:
             return None
         return FrameState(pfn, reason, flags, refcount, kind, mapping, is_unreferenced)
 
-    def _may_be_unreferenced(self, flags: int, kind: int) -> bool:
-        """Whether this page has an owner, be there references to it or not.
-
-        Page tables say so by their type, where they have one (in use for the kernel's
-        since 6.16): nothing keeps them from being allocated without a reference.
-        """
-        if flags & (self._reserved | self._self_hosted):
-            return True
-        return self._table_type is not None and kind >> 24 == self._table_type
+    def _has_owner(self, flags: int) -> bool:
+        """Whether this page has an owner, be there references to it or not."""
+        return bool(flags & (self._reserved | self._self_hosted))

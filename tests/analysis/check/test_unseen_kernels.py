@@ -15,6 +15,7 @@ from vmemmap_tools.kernel.table_frames import for_each_table_frame
 from vmemmap_tools.model.faults.find import Folio, folios, set_pte, spare_frame
 from vmemmap_tools.model.faults.folios import unlink
 from vmemmap_tools.model.image import Image
+from vmemmap_tools.model.objects import Object
 
 from .overlay import Bench, find
 
@@ -260,3 +261,25 @@ def test_the_flag_has_no_meaning_in_a_kernel_without_the_optimisation() -> None:
     assert told(plain) == []
     kernel, _ = made.faulty(["flag-without-sharing"])
     assert told(without(kernel, names)) == [("F1", "E", "flag without sharing")]
+
+
+def tail_frame_page(image: Image) -> Object:
+    """The struct page of the frame of a zone's shared tail page."""
+    return image.page(image.core.tails[min(image.core.tails)].frame)
+
+
+@pytest.mark.parametrize("name", ["table", "large_kmalloc", "slab"])
+def test_a_tail_frame_that_has_a_type_is_in_other_use(bench: Bench, name: str) -> None:
+    image = bench.machine.image()
+    kind = image.types.enumerator(f"PGTY_{name}")
+    tail_frame_page(image).set("page_type", kind << 24)
+    assert {"Z3", "F12"} <= rules(bench.over(image))
+
+
+def test_a_tail_frame_may_still_be_to_be_set_up_while_booting(bench: Bench) -> None:
+    image = bench.machine.image()
+    page = tail_frame_page(image)
+    page.set("flags", 0)
+    page.set("_refcount.counter", 0)
+    assert {"Z3", "F12"} <= rules(bench.over(image))
+    assert rules(booting(bench.over(image))).isdisjoint({"Z3", "F12"})

@@ -177,7 +177,7 @@ def _tables_linked_twice(context: Context) -> Iterator[Violation]:
 @rule(
     "F12",
     "a frame behind the vmemmap is memory and holds its struct pages; none, nor a page "
-    "table of it, is free, slab, on an LRU list or anonymous",
+    "table of it, is free, slab or of another type, on an LRU list or anonymous",
     severity="E",
     holds="all",
     reads=("struct pages of all vmemmap frames and page tables",),
@@ -205,7 +205,7 @@ def backing_frames_are_in_use(context: Context) -> Iterator[Violation]:
     for table in for_each_table_frame(kernel.page_table, start, end):
         context.saw()
         try:
-            bad = context.frame_states.judge(table.pfn)
+            bad = context.frame_states.judge(table.pfn, is_table=True)
         except Fault as fault:
             if no_memory(context, table.pfn, 1, fault):
                 more = {**hexed(va=table.va), "level": table.level}
@@ -213,7 +213,7 @@ def backing_frames_are_in_use(context: Context) -> Iterator[Violation]:
             else:
                 context.unread(fault, "struct pages of page tables")
             continue
-        if bad is not None:
+        if bad is not None and context.is_told(bad):
             more = {**hexed(va=table.va), "level": table.level}
             yield _unusable(bad, "page table", more)
     if not context.quick and not any(map(context.gap, ("page tables", "zones"))):

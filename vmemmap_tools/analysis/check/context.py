@@ -316,6 +316,13 @@ class Context:
         _ = self.unusable_frames  # the one look at them all
         return self.frame_states.self_hosted
 
+    def is_told(self, state: FrameState) -> bool:
+        """Whether what a frame's struct page says counts.
+
+        While booting an empty one may still be to be set up.
+        """
+        return bool(state.flags) or not self.is_booting
+
     def is_initialised(self, pfn: int) -> bool:
         """Whether the struct page of a pfn was ever set up, and is kept up to date.
 

@@ -40,7 +40,7 @@ def find_unusable(context: Context) -> Iterator[FrameState | NoMemory]:
     found = 0
     for state in context.track("looking at vmemmap frames", states):
         if isinstance(state, FrameState):
-            if context.is_initialised(state.pfn):
+            if context.is_initialised(state.pfn) and context.is_told(state):
                 found += 1
                 yield state
         else:

@@ -157,7 +157,8 @@ def _not_while_booting(context: Context) -> str | None:
 
 @rule(
     "Z3",
-    "the frame of a shared tail page is in use: not free, not slab, refcount above 0",
+    "the frame of a shared tail page is in use: not free, not slab nor of another "
+    "type, refcount above 0",
     severity="E",
     holds=TAIL_KERNELS,
     reads=("struct page of the frame",),
@@ -179,7 +180,7 @@ def tail_frame_is_in_use(context: Context) -> Iterator[Violation]:
         except Fault as fault:
             context.unread(fault, "struct pages of tail frames")
             continue
-        if state is not None and (state.flags or not context.is_booting):
+        if state is not None and context.is_told(state):
             yield Violation(
                 _place(context, zone, tail),
                 "tail frame is not in use",
