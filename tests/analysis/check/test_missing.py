@@ -69,3 +69,36 @@ def test_a_rule_says_what_it_misses() -> None:
     why = "the page tables are not whole here: 1 excluded"
     assert told["P6"].why == told["F6"].why == why
     assert told["S4"].status == "partly"
+
+
+def statuses(kernel: Kernel, *rules: str) -> dict[str, tuple[str, str | None]]:
+    found = find(kernel)[0].accounts
+    return {rule: (found[rule].status, found[rule].why) for rule in rules}
+
+
+def test_each_rule_says_what_a_look_that_it_shares_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(varied("7.3"))
+    readers = "Z4", "Z5", "F10", "F11"
+    kernel, _ = bench.faulty(["stale-read-only", "tail-alias-order"])
+    assert set(statuses(kernel, *readers).values()) == {("checked", None)}
+    monkeypatch.setattr("vmemmap_tools.analysis.check.sharing.MAX_ODD", 1)
+    kernel, _ = bench.faulty(["stale-read-only", "tail-alias-order"])
+    why = "1 more runs of vmemmap pages mapped oddly"
+    assert set(statuses(kernel, *readers).values()) == {("partly", why)}
+
+
+def test_and_what_it_could_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(varied("7.3"))
+    image = bench.machine.image()
+    # Where the struct pages of frames behind the vmemmap are.
+    frame = image.core.tails[min(image.core.tails)].frame
+    hole = image.page(frame).pa >> 12
+    found = accounts(bench, {hole})
+    # F12 looks at page tables besides.
+    assert found["F12"].unread["excluded"] >= found["F8"].unread["excluded"] > 1
+    monkeypatch.setattr("vmemmap_tools.analysis.check.frame_scan.MAX_UNUSABLE", 1)
+    kernel, _ = bench.faulty(["backing-frame-free", "backing-frame-slab"])
+    why = "frames behind the 1 that cannot be in use"
+    assert set(statuses(kernel, "F8", "F12").values()) == {("partly", why)}

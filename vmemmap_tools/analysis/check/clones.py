@@ -49,10 +49,7 @@ MEANING = {
 
 def restored_clones(context: Context) -> list[Clone]:
     """All clones of heads, found once for a reading."""
-    found: list[Clone] | None = context.store.get("clones")
-    if found is None:
-        found = context.store["clones"] = list(_scan(context))
-    return found
+    return context.once("clones", lambda: list(_scan(context)))
 
 
 def has_restored_clones(context: Context) -> bool:

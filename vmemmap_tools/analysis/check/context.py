@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Callable, TypeVar
 
 from ...kernel.compound import CompoundBacking, classify
 from ...kernel.hugetlb import Folio, Hstate
@@ -60,6 +60,15 @@ class DeviceRange:
         return self.start + altmap.reserve + altmap.free
 
 
+@dataclass(frozen=True)
+class _Made:
+    """Something made `Context.once`, and what could not be read for it."""
+
+    value: Any
+    unread_counts: Counter[str]
+    left_out: list[str]
+
+
 class Context:
     """What rules read. ``saw`` and ``unread`` account for the rule that runs."""
 
@@ -69,7 +78,8 @@ class Context:
         self.kernel = kernel
         self.geometry = kernel.geometry
         self.quick = quick
-        self.store: dict[str, Any] = {}
+        self._made: dict[str, _Made] = {}
+        self._accounted: set[str] = set()
         self.overlapping_ranges: list[DeviceRange] = []
         self._progress = progress
         self.examined = 0
@@ -83,6 +93,29 @@ class Context:
         self.examined = 0
         self.unread_counts = Counter()
         self.left_out = []
+        self._accounted = set()
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several rules read, made for the first; all account for what it lacks.
+
+        Raises what ``make`` raises.
+        """
+        made = self._made.get(name)
+        if made is None:
+            own = self.unread_counts, self.left_out, self._accounted
+            self.unread_counts, self.left_out, self._accounted = Counter(), [], set()
+            try:
+                made = _Made(make(), self.unread_counts, self.left_out)
+            finally:
+                self.unread_counts, self.left_out, self._accounted = own
+            self._made[name] = made
+        if name not in self._accounted:
+            self._accounted.add(name)
+            self.unread_counts.update(made.unread_counts)
+            for what in made.left_out:
+                self.leave_out(what)
+        value: T = made.value
+        return value
 
     def saw(self, count: int = 1) -> None:
         """Count things that were looked at."""
@@ -290,9 +323,9 @@ class Context:
 
     # Frames and pages
 
-    @cached_property
+    @property
     def sharing(self) -> Sharing:
-        return Sharing(self)
+        return self.once("sharing", lambda: Sharing(self))
 
     @cached_property
     def strangers(self) -> Strangers:
@@ -302,15 +335,15 @@ class Context:
     def frame_states(self) -> FrameStates:
         return FrameStates(self.kernel.target, self.kernel.pages)
 
-    @cached_property
+    @property
     def unusable_frames(self) -> list[FrameState | NoMemory]:
         """Frames behind the vmemmap that cannot be in use as such, or are no memory.
 
         Struct pages of frames in an altmap are never set up and say nothing.
         """
-        return list(find_unusable(self))
+        return self.once("unusable frames", lambda: list(find_unusable(self)))
 
-    @cached_property
+    @property
     def self_hosted_frames(self) -> set[int]:
         """Frames behind the vmemmap with PG_vmemmap_self_hosted."""
         _ = self.unusable_frames  # the one look at them all

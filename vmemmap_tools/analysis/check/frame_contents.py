@@ -96,6 +96,8 @@ def for_each_stranger(context: Context) -> Iterator[Violation]:
     """Pages of the vmemmap with contents of another place."""
     strangers = context.strangers
     _look_at_huge_leaves(context, strangers)
+    if len(strangers.found) >= MAX_STRANGERS:
+        context.leave_out(f"struct pages behind the {MAX_STRANGERS} of another place")
     pages = context.kernel.pages
     for stranger in strangers.found:
         number = pages.vmemmap_page(stranger.pfn)

@@ -53,6 +53,7 @@ def find_unusable(context: Context) -> Iterator[FrameState | NoMemory]:
                     fault, "struct pages of frames behind the vmemmap", count
                 )
         if found >= MAX_UNUSABLE:
+            context.leave_out(f"frames behind the {found} that cannot be in use")
             return
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_ODD", "Ghost", "Odd", "Sharing"]
 
 MAX_ODD = 100_000
-"""Unexplained runs that are kept; the rest is counted."""
+"""Unexplained runs that are kept; of the rest only the number is told."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,20 @@ class Sharing:
         self._shift = kernel.geometry.page_shift
         self.ghosts: list[Ghost] = []
         self.odd: list[Odd] = []
-        self.dropped = 0
         self.spans: list[tuple[int, int]] = []
         """Base pages (first, end) outside the folios that are in the usual order."""
         self._ghost_end = -1
         self._dax: tuple[int, CompoundBacking] | None = None
         self._nodes: dict[int, int | None] = {}
         """Nodes of device maps, by the address of the map."""
+        dropped = 0
         for odd in self._pass():
             if len(self.odd) < MAX_ODD:
                 self.odd.append(odd)
             else:
-                self.dropped += 1
+                dropped += 1
+        if dropped:
+            context.leave_out(f"{dropped} more runs of vmemmap pages mapped oddly")
 
     def of_kind(self, *kinds: str) -> Iterator[Odd]:
         """The unexplained runs of these kinds, by address."""
