@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from vmemmap_tools.kernel.kernel import Kernel
-from vmemmap_tools.target.base import Member, Target
+from vmemmap_tools.target.base import Member, Struct, Target
 
 from .facts import enums, functions, vmcoreinfo
 from .layouts import (
@@ -91,6 +91,14 @@ class Machine:
         """Read this machine, its sections written as they now are."""
         self.write_sections()
         return self.reading()
+
+    def forget_member(self, path: str) -> None:
+        """Let a struct's member be unknown: ``struct.member``."""
+        name, member = path.split(".", 1)
+        known = self.target.structs[name]
+        members = {k: v for k, v in known.members.items() if k != member}
+        assert len(members) < len(known.members)
+        self.target.structs[name] = Struct(name, known.size, members)
 
     def reading(self) -> Kernel:
         """Read this machine as it stands in memory."""

@@ -17,6 +17,7 @@ from tests.fakes.pools import (
     add_tail_page,
 )
 from tests.fakes.target import FakeTarget
+from vmemmap_tools.kernel.layout import LayoutError
 
 HEAD = 0x8000
 LIKES = ["5.15", "5.18", "6.1", "6.7", "6.10", "6.12", "7.3", "G5b"]
@@ -61,6 +62,14 @@ def test_an_unreadable_pool_is_missing() -> None:
     m.target.unsigned = lambda name: 1 if name == "hugetlb_max_hstate" else None  # type: ignore[method-assign]
     assert kernel.hugetlb.hstates == []
     assert kernel.missing.as_dict() == {"excluded": {"hstates": 1}}
+
+
+@pytest.mark.parametrize("name", ["order", "nr_huge_pages", "resv_huge_pages"])
+def test_a_pool_whose_members_are_unknown_is_refused(name: str) -> None:
+    m = machine()
+    m.forget_member(f"hstate.{name}")
+    with pytest.raises(LayoutError, match=f"hstate has no member {name}"):
+        _ = m.kernel().hugetlb.hstates
 
 
 @pytest.mark.parametrize("like", LIKES)

@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.devices import FS_DAX, add_pgmap
 from tests.fakes.machine import Machine
 from tests.fakes.memory import PAGE
+from vmemmap_tools.kernel.layout import LayoutError
 from vmemmap_tools.kernel.pgmap import Altmap
 
 START, END = 0x200000, 0x240000
@@ -91,6 +92,18 @@ def test_without_a_struct_range_a_map_has_none() -> None:
     del m.target.structs["range"]
     (pgmap,) = m.kernel().pgmaps
     assert pgmap.ranges == ()
+
+
+@pytest.mark.parametrize(
+    "member", ["dev_pagemap.type", "dev_pagemap.flags", "dev_pagemap.altmap.alloc"]
+)
+def test_a_map_whose_members_are_unknown_is_no_map_without_them(member: str) -> None:
+    m = Machine("6.12")
+    add_pgmap(m, START, END)
+    m.forget_member(member)
+    name = member.split(".", 1)[1]
+    with pytest.raises(LayoutError, match=f"dev_pagemap has no member {name}"):
+        _ = m.kernel().pgmaps
 
 
 def test_an_unreadable_map_is_missing_and_the_others_are_there() -> None:

@@ -22,6 +22,12 @@ def test_every_node_has_its_zones_in_the_order_of_node_zones() -> None:
     ]
 
 
+def test_a_zone_whose_name_is_unknown_is_called_by_its_index() -> None:
+    m = Machine("7.3")
+    m.forget_member("zone.name")
+    assert [z.name for z in m.kernel().zones][:2] == ["zone 0", "zone 1"]
+
+
 def test_the_fields_are_those_of_the_zone() -> None:
     m = Machine("7.3")
     m.set_zone(1, NORMAL, 0x100000, 0x40000)

@@ -18,6 +18,7 @@ from typing import TypeVar
 from ..target.base import Fault, Target
 from .bare import types_are_known
 from .folio_scan import Folio, FolioScan
+from .layout import require_struct
 from .memory import Memory, Missing, Record
 from .pages import Pages
 from .progress import Progress, silent
@@ -30,6 +31,13 @@ __all__ = ["Folio", "Hstate", "Hugetlb"]
 T = TypeVar("T")
 
 MAX_HSTATES = 32
+COUNTS = (
+    "nr_huge_pages",
+    "free_huge_pages",
+    "resv_huge_pages",
+    "surplus_huge_pages",
+    "nr_overcommit_huge_pages",
+)
 HPG_PREFIX = "HPG_"
 
 
@@ -81,7 +89,7 @@ class Hugetlb:
 
     @cached_property
     def hstates(self) -> list[Hstate]:
-        """All pools; empty in a kernel without hugetlb."""
+        """All pools; empty in a kernel without hugetlb. Raises `LayoutError`."""
         return list(self._read_hstates())
 
     @cached_property
@@ -176,6 +184,7 @@ class Hugetlb:
         count = self._target.unsigned("hugetlb_max_hstate")
         if struct is None or array is None:
             return
+        require_struct(self._target, "hstate", "order", *COUNTS)
         if count is None:
             counter = self._target.variable("hugetlb_max_hstate")
             if counter is not None:

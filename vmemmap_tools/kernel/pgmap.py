@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..target.base import Fault, Target
 from . import xarray
 from .bare import types_are_known
-from .layout import Geometry
+from .layout import Geometry, require_struct
 from .memory import Memory, Record
 
 __all__ = ["Altmap", "Pgmap", "Pgmaps"]
@@ -21,6 +21,9 @@ __all__ = ["Altmap", "Pgmap", "Pgmaps"]
 PGMAP_ALTMAP_VALID = 1 << 0
 MAX_RANGES = 1 << 12
 MAX_PGMAPS = 1 << 16
+ALTMAP = tuple(
+    f"altmap.{name}" for name in ("base_pfn", "reserve", "free", "align", "alloc")
+)
 TYPE_PREFIX = "MEMORY_DEVICE_"
 
 
@@ -56,7 +59,7 @@ class Pgmap:
 
 
 class Pgmaps:
-    """All device page maps, from ``pgmap_array``."""
+    """All device page maps, from ``pgmap_array``. Raises `LayoutError`."""
 
     def __init__(self, target: Target, memory: Memory, geometry: Geometry):
         self._target = target
@@ -84,6 +87,9 @@ class Pgmaps:
         array = self._target.variable("pgmap_array")
         if array is None or self._struct is None:
             return
+        require_struct(self._target, "dev_pagemap", "type", "flags", *ALTMAP)
+        if self._range is not None:
+            require_struct(self._target, "range", "start", "end")
         seen: set[int] = set()
         try:
             for _, va in xarray.for_each_entry(self._memory, array.address):
@@ -119,15 +125,9 @@ class Pgmaps:
 
     def _altmap(self, record: Record) -> Altmap | None:
         """The altmap, which counts only if the map's flags say so."""
-        if "altmap.base_pfn" not in record or not record["flags"] & PGMAP_ALTMAP_VALID:
+        if not record["flags"] & PGMAP_ALTMAP_VALID:
             return None
-        return Altmap(
-            record["altmap.base_pfn"],
-            record["altmap.reserve"],
-            record["altmap.free"],
-            record["altmap.align"],
-            record["altmap.alloc"],
-        )
+        return Altmap(*(record[name] for name in ALTMAP))
 
     def _ranges(self, record: Record) -> Iterator[tuple[int, int]]:
         """The physical ranges; a struct range has an inclusive end.

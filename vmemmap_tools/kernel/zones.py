@@ -126,7 +126,8 @@ class Zones:
 
     def _name(self, record: Record, index: int) -> str:
         try:
-            name = self._memory.string(record["name"]) if record["name"] else ""
+            name_va = record.get("name")
+            name = self._memory.string(name_va) if name_va else ""
         except Fault as fault:
             self._memory.missing.record(fault, "zone names")
             name = ""
