@@ -18,8 +18,9 @@ import pytest
 
 from tests.samples import Sample
 from vmemmap_tools import __version__
-from vmemmap_tools.cli import main, vmemmap
+from vmemmap_tools.cli import main
 from vmemmap_tools.cli import open as opening
+from vmemmap_tools.cli.program import vmemmap
 from vmemmap_tools.commands import VERBS, progress
 from vmemmap_tools.target.base import Fault, TargetError
 from vmemmap_tools.target.vmcoreinfo import read_vmcoreinfo
@@ -219,9 +220,30 @@ def test_an_interrupt_is_quiet_and_exit_status_130(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "module", ["vmemmap_tools.cli.program", "click", "vmemmap_tools.commands.options"]
+)
+def test_an_interrupt_while_python_reads_the_program_is_quiet_too(module: str) -> None:
+    script = (
+        "import runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            print('interrupted', flush=True)\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "runpy.run_module('vmemmap_tools.cli', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "interrupted\n", "")
+
+
 def test_a_closed_pipe_is_quiet() -> None:
     script = (
-        "import sys; from vmemmap_tools.cli import main, vmemmap;"
+        "import sys; from vmemmap_tools.cli.program import main, vmemmap;"
         "from tests.cli.verbs import FAKE_VERBS; vmemmap.verbs = FAKE_VERBS;"
         "sys.stdin.readline();"
         "sys.exit(main(['echo']))"
