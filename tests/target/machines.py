@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from vmemmap_tools.commands import VerbGroup
 from vmemmap_tools.commands.session import Session
 from vmemmap_tools.formats.btf_write import closure
 from vmemmap_tools.formats.btf_write import encode as encode_btf
+from vmemmap_tools.formats.elf import Elf
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.target.base import TypeSource
@@ -22,7 +24,7 @@ from vmemmap_tools.target.drgn_open import open_dump
 from vmemmap_tools.target.providers import compose
 from vmemmap_tools.target.vmcoreinfo import VmcoreInfo
 
-__all__ = ["Described", "answer"]
+__all__ = ["Described", "SelfDescribed", "answer"]
 
 BTF_AT, KALLSYMS_AT = 0xFFFFFFFF94000000, 0xFFFFFFFF98000000
 
@@ -83,6 +85,42 @@ class Described:
         if has_kallsyms:
             memory = MemoryWithTables(self.memory, self.tables)
         return Kernel(compose(memory, types=types))
+
+
+class SelfDescribed(Described):
+    """A machine whose dump holds its BTF and kallsyms, in the image as kernels do."""
+
+    def __init__(self, machine: Machine):
+        super().__init__(machine)
+        self.core = self.path / "vmcore"
+        image = self.image
+        end = max(s.address + s.size for s in image.symbols.values() if s.size)
+        btf_at = _page_behind(end + image.kaslr_offset)
+        stop = btf_at + len(self.btf)
+        symbols = [s for s in self.symbols if not s[1].endswith("_BTF")]
+        symbols += [("R", "__start_BTF", btf_at), ("R", "__stop_BTF", stop)]
+        self.tables = encode(symbols, _page_behind(stop))
+        self.tables.pieces[btf_at] = self.btf
+        self.btf_at = btf_at
+        keys = {**self.memory.vmcoreinfo, **self.tables.keys}
+        self.note = self.path / "note"
+        self.note.write_text("".join(f"{k}={v}\n" for k, v in keys.items()))
+        self.write(self.tables.pieces)
+
+    def write(self, pieces: Mapping[int, bytes]) -> None:
+        """Write bytes into the dump, by the addresses that its headers give."""
+        with Elf(self.core) as elf:
+            loads = elf.loads()
+        with self.core.open("r+b") as file:
+            for va, data in pieces.items():
+                held = next(s for s in loads if s.va <= va < s.va + s.file_size)
+                assert va + len(data) <= held.va + held.file_size
+                file.seek(held.offset + va - held.va)
+                file.write(data)
+
+
+def _page_behind(va: int) -> int:
+    return -(-va // 4096) * 4096
 
 
 def answer(kernel: Kernel, *words: str) -> dict[str, Any]:

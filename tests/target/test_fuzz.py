@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import struct
+from collections.abc import Mapping
 from typing import Callable
 
 import hypothesis.strategies as st
@@ -13,7 +14,7 @@ from hypothesis import given
 
 from tests.bounded import EVERY_VERB, fuzz, judge
 from tests.fakes.kallsyms import Tables
-from tests.model.kernels import guest
+from tests.model.kernels import guest, small
 from vmemmap_tools.cli import main
 from vmemmap_tools.cli import open as opening
 from vmemmap_tools.formats.btf import Btf, Kind
@@ -21,7 +22,7 @@ from vmemmap_tools.formats.elf import Elf
 from vmemmap_tools.model.write import write_vmlinux
 from vmemmap_tools.target.providers import compose
 
-from .machines import BTF_AT, Described, MemoryWithTables
+from .machines import BTF_AT, Described, MemoryWithTables, SelfDescribed
 from .vmlinux import change_section, section_headers
 
 Run = Callable[[Tables, tuple[str, ...]], int]
@@ -62,17 +63,43 @@ def test_btf_in_memory(machine: Described, run: Run, data: st.DataObject) -> Non
 @fuzz(16)
 def test_kallsyms_in_memory(machine: Described, run: Run, data: st.DataObject) -> None:
     tables = copy.copy(machine.tables)
-    tables.pieces = dict(tables.pieces)
-    starts = sorted(set(tables.pieces) - {BTF_AT})
-    for _ in range(data.draw(st.integers(1, 4))):
-        start = data.draw(st.sampled_from(starts))
-        piece = bytearray(tables.pieces[start])
-        at = data.draw(st.integers(0, len(piece) - 1))
-        size = data.draw(st.sampled_from((1, 1, 2, 4, 64, len(piece))))
-        noise = data.draw(st.binary(min_size=1, max_size=4))
-        piece[at : at + size] = (noise * size)[: len(piece[at : at + size])]
-        tables.pieces[start] = bytes(piece)
+    sound = {at: piece for at, piece in tables.pieces.items() if at != BTF_AT}
+    tables.pieces = {**tables.pieces, **data.draw(damaged_tables(sound))}
     run(tables, data.draw(st.sampled_from(EVERY_VERB)))
+
+
+@st.composite
+def damaged_tables(draw: st.DrawFn, sound: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Tables by address, with noise or repeated bytes in some places."""
+    pieces = dict(sound)
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.sampled_from(sorted(pieces)))
+        piece = bytearray(pieces[start])
+        at = draw(st.integers(0, len(piece) - 1))
+        size = draw(st.sampled_from((1, 1, 2, 4, 64, len(piece))))
+        noise = draw(st.binary(min_size=1, max_size=4))
+        piece[at : at + size] = (noise * size)[: len(piece[at : at + size])]
+        pieces[start] = bytes(piece)
+    return pieces
+
+
+@pytest.fixture(scope="module", params=["6.1", "7.3"])
+def dump(request: pytest.FixtureRequest) -> SelfDescribed:
+    return SelfDescribed(small(request.param, kaslr=11))
+
+
+@given(data=st.data())
+@fuzz(16)
+def test_kallsyms_in_a_dump(dump: SelfDescribed, data: st.DataObject) -> None:
+    """From the file on, as a user has it: nothing else tells where variables are."""
+    tables = dump.tables.pieces
+    opening = ("-c", str(dump.core), "--vmcoreinfo", str(dump.note), "--types")
+    dump.write(tables)
+    assert judge((*opening, "btf", "summary")) == 0
+    sound = {at: piece for at, piece in tables.items() if at != dump.btf_at}
+    dump.write(data.draw(damaged_tables(sound)))
+    types = data.draw(st.sampled_from(("auto", "btf")))
+    judge((*opening, types, *data.draw(st.sampled_from(EVERY_VERB))))
 
 
 @given(data=st.data())
