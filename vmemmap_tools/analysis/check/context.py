@@ -38,6 +38,8 @@ T = TypeVar("T")
 MAX_FOLIO_BYTES_SHIFT = 34
 """``MAX_FOLIO_ORDER`` is 16 GiB on every architecture that has gigantic folios."""
 
+MAX_SAMPLED_RANGES = 1 << 6
+"""Ranges of a map that are asked for its node."""
 MAX_LEFT_OUT = 3
 """Things that a rule leaves out and that are told one by one."""
 
@@ -81,6 +83,7 @@ class Context:
         self._made: dict[str, _Made] = {}
         self._accounted: set[str] = set()
         self.overlapping_ranges: list[DeviceRange] = []
+        self._nodes_of_maps: dict[int, int | None] = {}
         self._progress = progress
         self.examined = 0
         self.unread_counts: Counter[str] = Counter()
@@ -320,6 +323,36 @@ class Context:
     def device_zone(self) -> int | None:
         """Index of ZONE_DEVICE."""
         return self.kernel.target.enumerator("ZONE_DEVICE")
+
+    def node_of_map(self, pgmap: Pgmap) -> int | None:
+        """The node of a map's memory, None if its struct pages do not tell.
+
+        memremap_pages() puts all of it on one node, which most of some pages name.
+        """
+        if pgmap.va not in self._nodes_of_maps:
+            found = Counter(map(self._node_of, self._samples_of(pgmap)))
+            del found[None]
+            common = found.most_common(1)
+            self._nodes_of_maps[pgmap.va] = common[0][0] if common else None
+        return self._nodes_of_maps[pgmap.va]
+
+    def _samples_of(self, pgmap: Pgmap) -> Iterator[int]:
+        """pfns at the start, in the middle and at the end of a map's ranges."""
+        for i, (start, end) in enumerate(pgmap.ranges[:MAX_SAMPLED_RANGES]):
+            first = DeviceRange(pgmap, start, end, i).first_pfn
+            if first < end:
+                yield from (first, (first + end) // 2, end - 1)
+
+    def _node_of(self, pfn: int) -> int | None:
+        """The node that a struct page names; None if it is blank or not here."""
+        if not self.flags_trusted:
+            return None
+        try:
+            page = self.kernel.pages.page(pfn)
+        except Fault:
+            return None
+        blank = page.is_poisoned or not page.flags
+        return None if blank else self.kernel.pages.node(page)
 
     # Frames and pages
 

@@ -106,7 +106,8 @@ def _judge_pages(
         return
     context.saw(count)
     flags = strided_u64(data, flags_at, pages.size, kernel.target.byteorder)
-    bad_values = {f for f in set(flags) if not _is_device_page(context, f, pfn)}
+    node = context.node_of_map(pgmap)
+    bad_values = {f for f in set(flags) if not _is_device_page(context, f, pfn, node)}
     if bad_values:
         bad = [i for i, f in enumerate(flags) if f in bad_values]
         first = pfn + bad[0]
@@ -146,7 +147,11 @@ def _judge_pages(
             yield from _judge_maps(context, pgmap, start, pfn, maps)
 
 
-def _is_device_page(context: Context, flags: int, pfn: int) -> bool:
+def _is_device_page(context: Context, flags: int, pfn: int, node: int | None) -> bool:
+    """Whether these are the flags of a struct page of device memory on a node.
+
+    Where the node is unknown, any will do whose device zone spans the pfn.
+    """
     if flags == POISON or not flags:
         return False
     reserved = context.kernel.target.enumerator("PG_reserved")
@@ -156,6 +161,8 @@ def _is_device_page(context: Context, flags: int, pfn: int) -> bool:
         return True
     pages = context.kernel.pages
     index = pages.zone_index_of(flags)
+    if node is not None and pages.node_of(flags) != node:
+        return False
     zone = context.kernel.zones.get(pages.node_of(flags), index)
     if zone is None and context.gap("zones") is not None:
         return index == context.device_zone
@@ -255,16 +262,17 @@ def _pageblocks_apply(context: Context) -> str | None:
 def device_pageblocks_are_movable(context: Context) -> Iterator[Violation]:
     blocks = context.pageblocks
     for one in context.device_ranges:
-        wrong = [
-            (pfn, migratetype)
-            for pfn, migratetype in _pageblocks(context, one)
-            if migratetype != blocks.migratetypes.get("MIGRATE_MOVABLE")
-        ]
+        compound = 1 << min(one.pgmap.vmemmap_shift, context.max_folio_order)
+        wrong: list[tuple[int, int]] = []
+        followers = 0
+        for pfn, migratetype in _pageblocks(context, one):
+            followers += (pfn - one.first_pfn) % compound != 0
+            if migratetype != blocks.migratetypes.get("MIGRATE_MOVABLE"):
+                wrong.append((pfn, migratetype))
         if not wrong:
             continue
-        compound = 1 << min(one.pgmap.vmemmap_shift, context.max_folio_order)
         is_known = (
-            compound > 1 << blocks.order
+            len(wrong) == followers
             and all((pfn - one.first_pfn) % compound for pfn, _ in wrong)
             and {t for _, t in wrong} == {0}
         )

@@ -93,6 +93,16 @@ def _shapes(context: Context) -> Iterator[Violation]:
                 size,
                 hexed(pgmap_va=one.pgmap.va),
             )
+        if one.first_pfn % (1 << shift):
+            yield Violation(
+                place(one.start),
+                "range begins inside a compound",
+                f"the range of pfn {one.first_pfn:#x}-{one.end:#x} does not begin at a "
+                f"multiple of its compounds of 2^{shift} pages",
+                f"a multiple of {1 << shift:#x}",
+                f"{one.first_pfn:#x}",
+                hexed(pgmap_va=one.pgmap.va),
+            )
     for one in context.overlapping_ranges:
         yield Violation(
             place(one.start),

@@ -75,8 +75,6 @@ class Sharing:
         """Base pages (first, end) outside the folios that are in the usual order."""
         self._ghost_end = -1
         self._dax: tuple[int, CompoundBacking] | None = None
-        self._nodes: dict[int, int | None] = {}
-        """Nodes of device maps, by the address of the map."""
         dropped = 0
         for odd in self._pass():
             if len(self.odd) < MAX_ODD:
@@ -240,10 +238,8 @@ class Sharing:
         tail = self._tails.get(frame)
         if tail is not None:
             zone, order = self._context.device_zone, pgmap.vmemmap_shift
-            is_own = tail[1:] == (zone, order) and self._is_of_node(
-                pgmap, head, tail[0]
-            )
-            if not is_own:
+            on_node = self._context.node_of_map(pgmap) in (None, tail[0])
+            if tail[1:] != (zone, order) or not on_node:
                 yield Odd("foreign-tail", first, count, frame, entry, None, pgmap)
             return
         if frame not in self._vmemmap.frames.shared:
@@ -257,28 +253,6 @@ class Sharing:
         own = self._mappings_within(backing, frame, start)
         if self._vmemmap.frames.mappings(frame) != own:
             yield Odd("shared", first, count, frame, entry, None, pgmap)
-
-    def _is_of_node(self, pgmap: Pgmap, head: int, node: int) -> bool:
-        """Whether a device compound is on this node, as far as struct pages tell.
-
-        All memory of a map is on one node. Its first compound is asked for that, and
-        this one only where the two differ.
-        """
-        if not self._context.flags_trusted:
-            return True
-        if pgmap.va not in self._nodes:
-            self._nodes[pgmap.va] = self._node_of(head)
-        found = self._nodes[pgmap.va]
-        return found is None or found == node or self._node_of(head) in (None, node)
-
-    def _node_of(self, pfn: int) -> int | None:
-        """The node of a struct page; None when it does not say."""
-        try:
-            page = self._pages.page(pfn)
-        except Fault as fault:
-            self._context.unread(fault, "struct pages of device memory")
-            return None
-        return None if page.is_poisoned or not page.flags else self._pages.node(page)
 
     def _unowned(self, first: int, count: int, frame: int, entry: int) -> Iterator[Odd]:
         if self._format.is_readonly(entry):

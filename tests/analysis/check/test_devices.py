@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Rules P2, P3 and P8 on states that no fault of the model makes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model.kernels import GIB, MIB, small, varied
+from vmemmap_tools.analysis.check import RULES, Checker, Finding
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.model.boot import NodeMemory
+from vmemmap_tools.model.image.sections import pageblock_width
+from vmemmap_tools.model.machine import Machine
+
+from .overlay import Bench
+
+NODE_SHIFT = 54
+
+
+def said(kernel: Kernel, rule: str) -> list[Finding]:
+    return list(Checker(kernel, [RULES[rule]]).findings())
+
+
+@pytest.mark.parametrize("generation", ["6.12", "7.3"])
+def test_p2_all_of_a_map_is_on_one_node_though_other_zones_span_it(
+    generation: str,
+) -> None:
+    two = {0: NodeMemory([(0, GIB)]), 1: NodeMemory([(GIB, 2 * GIB)])}
+    machine = Machine(generation, two)
+    for name, start, node in ("a", "4G", 1), ("b", "6G", 0), ("c", "8G", 1):
+        machine.dax_add(name, start, "128M", node=node, namespace=False, dumped=True)
+    bench = Bench(machine)
+    kernel = bench.healthy()
+    pfn = 6 * GIB + 2 * MIB >> 12
+    device = kernel.target.enumerator("ZONE_DEVICE")
+    assert [z.node for z in kernel.zones.spanning(pfn) if z.index == device] == [0, 1]
+    assert said(kernel, "P2") == []
+    image = bench.machine.image()
+    page = image.page(pfn)
+    page.set("flags", page.get("flags") ^ 1 << NODE_SHIFT)
+    (found,) = said(bench.over(image), "P2")
+    assert (found.severity, found.cause) == ("E", "struct pages of another zone")
+    assert found.evidence["first_pfn"] == pfn
+
+
+@pytest.mark.parametrize("generation", ["6.12", "7.3"])
+def test_p3_a_single_pageblock_is_no_known_defect(generation: str) -> None:
+    bench = Bench(varied(generation))
+    image = bench.machine.image()
+    usage = image.usages[12 * GIB >> 27]
+    at = usage.pa + image.types.offsetof("mem_section_usage.pageblock_flags")
+    width = pageblock_width(image)
+    flags = int.from_bytes(image.memory.read(at, 8), "little")
+    image.write64(at, flags & ~(7 << 3 * width))
+    (found,) = said(bench.over(image), "P3")
+    assert (found.severity, found.known_issue) == ("E", None)
+    assert found.evidence["first_pfn"] == (12 * GIB >> 12) + 3 * 512
+
+
+@pytest.mark.parametrize("generation", ["6.1", "7.3"])
+def test_p8_a_range_that_begins_inside_a_compound_is_told(generation: str) -> None:
+    machine = small(generation)
+    machine.dax_add("d", "4224M", "1G", align="1G", namespace=False, dumped=True)
+    (found,) = said(Bench(machine).healthy(), "P8")
+    assert (found.severity, found.cause) == ("W", "range begins inside a compound")
