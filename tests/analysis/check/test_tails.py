@@ -19,7 +19,7 @@ from vmemmap_tools.target.base import Fault
 
 from .overlay import Bench, find
 from .test_situations import _move_tail_page
-from .test_unseen_kernels import TABLE, booting, entry_pa
+from .test_unseen_kernels import booting, entry_pa
 
 SHARED = "Z1", "Z2", "Z3", "Z4", "Z5", "Z6", "Z7"
 NODE_SHIFT = 54
@@ -168,15 +168,7 @@ def test_z4_says_nothing_of_zones_where_their_field_is_unknown(bench: Bench) -> 
     del kernel.target.enumerator
 
 
-# Z6, Z7
-
-
-def test_z6_a_page_table_of_any_kind_is_a_second_use(bench: Bench) -> None:
-    image = bench.machine.image()
-    _, frame = first_tail(image)
-    image.page(frame).set("page_type", TABLE)
-    (found,) = said(bench.over(image), "Z6")
-    assert (found.severity, found.found) == ("E", "a page table")
+# Z7
 
 
 def test_z7_the_zone_is_looked_at_where_the_pageblock_is_unknown(

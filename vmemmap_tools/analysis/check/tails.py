@@ -323,7 +323,7 @@ def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
     }
     for frame, owners in users.items():
         zone, tail = owners[0]
-        also = _other_use(context, frame)
+        also = None
         if len(owners) > 1:
             other_zone, other = owners[1]
             also = (
@@ -334,7 +334,7 @@ def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
             also = f"the head page of the folio at pfn {heads[frame]:#x}"
         elif frame in tables:
             also = f"a page table of level {tables[frame].level} of the vmemmap"
-        if also is not None:
+        if also:
             yield Violation(
                 _place(context, zone, tail),
                 "tail frame with a second use",
@@ -344,18 +344,6 @@ def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
                 also,
                 {**hexed(page_va=tail.page_va), "frame_pfn": frame},
             )
-
-
-def _other_use(context: Context, frame: int) -> str | None:
-    """The use of a frame that its struct page tells by its type: a page table."""
-    pages = context.kernel.pages
-    try:
-        page = pages.page(frame)
-    except Fault as fault:
-        context.unread(fault, "struct pages of tail frames")
-        return None
-    is_table = pages.type_name(page) == "table" and not page.is_poisoned
-    return "a page table" if is_table else None
 
 
 @rule(
