@@ -109,9 +109,17 @@ def vmemmap_spans(kernel: Kernel, start: int, end: int) -> Iterator[tuple[int, i
 
 
 def expected_saving(
-    kernel: Kernel, pgmap: Pgmap, start: int, end: int, head: int
+    kernel: Kernel,
+    pgmap: Pgmap,
+    start: int,
+    end: int,
+    head: int,
+    is_generalised: bool | None = None,
 ) -> int:
     """Vmemmap pages that this kernel saves for a compound of this map.
+
+    ``is_generalised`` asks what it is with sections that carry the order of device
+    compounds or without; by default what the kernel's types say.
 
     Mirrors ``vmemmap_can_optimize()``: compound pages, no altmap, a power-of-two struct
     page, more pages than are kept; nothing where device memory was added to a section
@@ -128,7 +136,9 @@ def expected_saving(
         or section.is_early
     ):
         return 0
-    if kernel.sections.order_member != "compound_page_order":
+    if is_generalised is None:
+        is_generalised = kernel.sections.order_member == "compound_page_order"
+    if not is_generalised:
         return max(0, pages - KEPT_BEFORE_GENERALISED)
     # The generalised framework shares only in sections that the range fills.
     first = section.start_pfn

@@ -16,6 +16,7 @@ from vmemmap_tools.kernel.pgmap import Pgmap
 from vmemmap_tools.model.boot import NodeMemory
 from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.machine import Machine
+from vmemmap_tools.target.base import Struct
 
 from .overlay import Bench, find
 
@@ -64,6 +65,28 @@ def test_p1_a_part_of_a_section_that_carries_the_order_shares_nothing() -> None:
     (partial,) = (p for p in kernel.pgmaps if _size(p) == 260 * MIB)
     assert layouts(kernel, partial)[-2:] == ["private"] * 2
     assert set(layouts(kernel, partial)[:-2]) == {"zone-shared"}
+    assert said(kernel, "P1") == []
+
+
+def test_p1_a_member_called_order_may_be_that_of_hugetlb_or_of_devices() -> None:
+    # While the framework was new it had this name in kernels of either kind.
+    kernel = Bench(varied("section-dax")).healthy()
+    known = kernel.target.struct
+
+    def struct(name: str) -> Struct | None:
+        found = known(name)
+        if found is None or name != "mem_section":
+            return found
+        members = {
+            "order" if name == "compound_page_order" else name: member
+            for name, member in found.members.items()
+        }
+        return Struct(name, found.size, members)
+
+    kernel.target.struct = struct  # type: ignore[method-assign]
+    assert kernel.sections.order_member == "order"
+    (partial,) = (p for p in kernel.pgmaps if _size(p) == 260 * MIB)
+    assert set(layouts(kernel, partial)) == {"zone-shared", "private"}
     assert said(kernel, "P1") == []
 
 

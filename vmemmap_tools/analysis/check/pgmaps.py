@@ -7,7 +7,7 @@ Mirrors ``vmemmap_populate_compound_pages()`` of ``mm/sparse-vmemmap.c``,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ...kernel.compound import CompoundBacking
 from ...kernel.pgmap import Altmap, Pgmap
@@ -79,53 +79,61 @@ def _backing_evidence(context: Context, head: int, pgmap: Pgmap) -> dict[str, ob
     "of sections are not shared where sections carry the order.",
 )
 def compound_is_shared_as_predicted(context: Context) -> Iterator[Violation]:
-    kernel = context.kernel
-    by_order = kernel.sections.order_member is not None
+    kernel, forms = context.kernel, _forms(context)
+    layouts = [LAYOUTS[is_generalised] for is_generalised in forms]
     is_predictable = _sharing_is_predictable(context)
     for pgmap, start, end, head, backing in _compounds(context):
         if not backing.mapped:
             continue  # S4 tells
-        wanted = expected_saving(kernel, pgmap, start, end, head)
         saved = backing.saved_pages
-        if not is_predictable:
-            wanted = saved
-        in_transition = by_order and wanted and saved == wanted + 1
-        if saved == wanted or in_transition:
-            if saved and backing.layout not in _layouts(context):
-                wanted = -1  # the number is right, the frames are not
-            else:
-                if saved and backing.tail_readonly is None:
-                    yield Violation(
-                        place(start),
-                        "tails partly read-only",
-                        f"some shared tail pages of the device compound at pfn "
-                        f"{head:#x} are read-only, others writable",
-                        "all alike",
-                        "both",
-                        _backing_evidence(context, head, pgmap),
-                        severity="W",
-                    )
-                continue
+        wanted = sorted(
+            {expected_saving(kernel, pgmap, start, end, head, form) for form in forms}
+        )
+        is_number_right = saved in wanted or not is_predictable
+        if is_number_right and (not saved or backing.layout in layouts):
+            if saved and backing.tail_readonly is None:
+                yield Violation(
+                    place(start),
+                    "tails partly read-only",
+                    f"some shared tail pages of the device compound at pfn {head:#x} "
+                    "are read-only, others writable",
+                    "all alike",
+                    "both",
+                    _backing_evidence(context, head, pgmap),
+                    severity="W",
+                )
+            continue
+        instead = "" if is_number_right else f" instead of {_either(wanted)}"
         yield Violation(
             place(start),
             "compound not shared as predicted",
             f"the device compound at pfn {head:#x} is mapped {backing.layout} and "
-            f"saves {saved} of {backing.pages} vmemmap pages"
-            + (f" instead of {wanted}" if wanted >= 0 else ""),
-            wanted if wanted >= 0 else " or ".join(_layouts(context)),
-            saved if wanted >= 0 else backing.layout,
+            f"saves {saved} of {backing.pages} vmemmap pages{instead}",
+            _either(layouts)
+            if is_number_right
+            else (wanted[0] if len(wanted) == 1 else _either(wanted)),
+            backing.layout if is_number_right else saved,
             _backing_evidence(context, head, pgmap),
         )
 
 
-def _layouts(context: Context) -> tuple[str, ...]:
-    """The layouts that this kernel may give to a compound whose tails are shared."""
+LAYOUTS = {False: "page1-shared", True: "zone-shared"}
+"""Of compounds that share, by whether sections carry the order of device compounds."""
+
+
+def _forms(context: Context) -> tuple[bool, ...]:
+    """Whether sections carry the order of device compounds in this kernel.
+
+    Either may be while they do for hugetlb folios: each compound decides.
+    """
     order = context.kernel.sections.order_member
-    if order is None:
-        return ("page1-shared",)
-    # While sections carried the order of hugetlb folios alone, devices had either.
-    both = ("page1-shared", "zone-shared")
-    return both if order == "order" else ("zone-shared",)
+    if order == "order":
+        return (False, True)
+    return (order is not None,)
+
+
+def _either(choices: Iterable[object]) -> str:
+    return " or ".join(map(str, choices))
 
 
 def _sharing_is_predictable(context: Context) -> bool:
