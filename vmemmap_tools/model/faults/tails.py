@@ -217,7 +217,7 @@ def doubled(image: Image, rng: random.Random) -> Place:
     "tail-page-table",
     "Z6 F12",
     "a page table allocated on top of a tail page",
-    implied="C1 F4 F11 P1 P5 Z2",
+    implied="C1 F4 F11 P1 P5 Z2 Z3",
 )
 def page_table(image: Image, rng: random.Random) -> Place:
     """A zone's tail pointer names the frame of a vmemmap page table."""
