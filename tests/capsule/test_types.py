@@ -13,8 +13,12 @@ from tests.bounded import EVERY_VERB
 from tests.model.kernels import small
 from tests.target.machines import Described
 from vmemmap_tools.cli import main
+from vmemmap_tools.model.write import write_vmlinux
 
 from .made import make_capsule
+
+SOURCES = ("types", "symbols", "KASLR offset")
+"""Rows of `info` that say where facts come from."""
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     machine.write(folder)
     make_capsule(folder)
     (folder / "own.btf").write_bytes(Described(machine).btf)
+    write_vmlinux(machine.image(), folder / "vmlinux.g", is_stripped=True)
     (folder / "other.btf").write_bytes(Described(small("6.12")).btf)
     return folder
 
@@ -38,14 +43,16 @@ def ask(
 
 
 @pytest.mark.parametrize("words", EVERY_VERB, ids=" ".join)
-@pytest.mark.parametrize("line", ["-s @own.btf", "-s @own.btf --types btf"])
+@pytest.mark.parametrize(
+    "line", ["-s @own.btf", "-s @own.btf --types btf", "-s @vmlinux.g"]
+)
 def test_btf_of_a_file_answers_as_the_capsule_alone(
     folder: Path, words: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours, its = ask(capsys, folder, "", *words), ask(capsys, folder, line, *words)
     if words == ("info",):
-        ours["rows"] = [r for r in ours["rows"] if r["subject"] != "types"]
-        its["rows"] = [r for r in its["rows"] if r["subject"] != "types"]
+        ours["rows"] = [r for r in ours["rows"] if r["subject"] not in SOURCES]
+        its["rows"] = [r for r in its["rows"] if r["subject"] not in SOURCES]
     assert its == ours
 
 
@@ -54,6 +61,16 @@ def test_a_vmlinux_answers_as_the_capsule_alone(
 ) -> None:
     line = "-s @vmlinux --types dwarf"
     assert ask(capsys, folder, line, "hvo") == ask(capsys, folder, "", "hvo")
+
+
+def test_a_symbol_that_the_capsule_does_not_know_is_told_by_a_vmlinux(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("walk", "devices_kset")
+    assert main(["-c", str(folder / "capsule"), *words]) == 2
+    assert "does not say about devices_kset" in capsys.readouterr().err
+    known = ask(capsys, folder, "-s @vmlinux", *words)
+    assert ask(capsys, folder, "-s @vmlinux.g", *words) == known
 
 
 @pytest.mark.parametrize(

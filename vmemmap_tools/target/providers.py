@@ -86,19 +86,19 @@ def _of_capsule(
     types: TypeSource,
     release: str | None,
 ) -> ComposedTarget:
-    """A capsule by the types it was made with, or BTF from a file."""
-    types_of_file = btf_of_file(files, as_vmcoreinfo(memory))
+    """A capsule by the types and symbols it was made with, or those of files."""
+    info = as_vmcoreinfo(memory)
+    types_of_file = btf_of_file(files, info)
     if types == "vmcoreinfo" or (types == "btf" and types_of_file is None):
         raise TargetError(
             "a capsule brings the types it was made with, and not the memory that "
             "others look into: leave out --types"
         )
-    return ComposedTarget(
-        memory,
-        types_of_file or RecordedTypes(capsule),
-        RecordedSymbols(capsule),
-        release,
-    )
+    symbols: SymbolProvider = RecordedSymbols(capsule)
+    if types_of_file is not None:
+        symbols = _symbols_of_files(memory, info, files, []) or symbols
+    known = types_of_file or RecordedTypes(capsule)
+    return ComposedTarget(memory, known, symbols, release)
 
 
 def as_vmcoreinfo(memory: MemoryProvider) -> VmcoreInfo:
@@ -120,16 +120,10 @@ def find_symbols(
     A list goes before a vmlinux. Raises `TargetError` for files of another build.
     """
     reasons: list[str] = []
+    given = _symbols_of_files(memory, vmcoreinfo, files, reasons)
+    if given is not None:
+        return given, reasons
     exported = VmcoreinfoSymbols(vmcoreinfo)
-    for path in filter(is_symbol_list, files):
-        return SymbolChain(read_symbol_list(path, vmcoreinfo), exported), reasons
-    for path in filter(is_vmlinux, files):
-        try:
-            linked = read_vmlinux_symbols(path, memory, vmcoreinfo)
-        except SymbolsMissing as error:
-            reasons.append(str(error))  # it may have been given for its BTF
-            continue
-        return SymbolChain(linked, exported), reasons
     attempts: list[Callable[[], SymbolProvider]] = []
     if root is not None:
         attempts.append(lambda: read_kallsyms(root / KALLSYMS))
@@ -147,6 +141,29 @@ def find_symbols(
             return SymbolChain(found, exported), reasons
         reasons.append("kallsyms lists functions only (no CONFIG_KALLSYMS_ALL)")
     return exported, reasons
+
+
+def _symbols_of_files(
+    memory: MemoryProvider,
+    vmcoreinfo: VmcoreInfo,
+    files: Sequence[str],
+    reasons: list[str],
+) -> SymbolProvider | None:
+    """Of the first list, else of the first vmlinux that has them all.
+
+    Those of VMCOREINFO are added; None, and the reasons, where no file serves.
+    """
+    exported = VmcoreinfoSymbols(vmcoreinfo)
+    for path in filter(is_symbol_list, files):
+        return SymbolChain(read_symbol_list(path, vmcoreinfo), exported)
+    for path in filter(is_vmlinux, files):
+        try:
+            linked = read_vmlinux_symbols(path, memory, vmcoreinfo)
+        except SymbolsMissing as error:
+            reasons.append(str(error))  # it may have been given for its BTF
+            continue
+        return SymbolChain(linked, exported)
+    return None
 
 
 def _find_btf(
