@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.tools import output
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.base import TargetError
 from vmemmap_tools.target.drgn_open import open_dump
@@ -70,6 +72,22 @@ def test_a_kdump_and_a_file_of_btf_serve_as_well(
         compare.true(f"{words[0]}: kdump by its own BTF = DWARF", same, "")
         same = json.loads(kdump.print_of(words, given)) == known.ask(*words)
         compare.true(f"{words[0]}: kdump by a file of BTF = DWARF", same, "")
+
+
+def test_what_strip_leaves_of_the_vmlinux_serves_as_well(
+    run: Run, known: Dump, btf: DumpFile, scratch: Path, compare: Compare
+) -> None:
+    """Types by its BTF, symbols by its own table, moved to where KASLR put them."""
+    stripped = scratch / "vmlinux"
+    output("objcopy", "--strip-debug", run.vmlinux, stripped)
+    target = open_dump(str(run.elf), [str(stripped)])
+    sources = [fact.source for fact in target.evidence()]
+    for source in (f"{stripped} (.BTF)", f"{stripped} (.symtab)"):
+        compare.true("info: types and symbols of one file", source in sources, source)
+    given = Kernel(target)
+    for words in (("summary",), ("hvo",), ("dax",), ("zones",), ("check",)):
+        same = json.loads(btf.print_of(words, given)) == known.ask(*words)
+        compare.true(f"{words[0]}: vmlinux without DWARF = DWARF", same, "")
 
 
 def test_vmcoreinfo_answers_as_dwarf_or_says_that_it_cannot(

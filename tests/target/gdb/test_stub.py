@@ -12,6 +12,7 @@ import pytest
 from tests.gdb_door.runner import Answer, Gdb
 from tests.gdb_door.stub import Stub, StubbedMachine
 from vmemmap_tools.formats.elf import Elf
+from vmemmap_tools.model.write import write_vmlinux
 
 from .cores import KASLR, MACHINES, without_sources
 from .machines import Stopped
@@ -42,12 +43,16 @@ def four_level(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
 
 
 def ask(
-    gdb: Gdb, stopped: Stopped, machine: StubbedMachine, *python: str
+    gdb: Gdb,
+    stopped: Stopped,
+    machine: StubbedMachine,
+    *python: str,
+    vmlinux: Path | None = None,
 ) -> list[Answer]:
     """What these lines of Python print, with gdb connected to the machine."""
     with Stub(machine, stopped.directory / "stub") as stub:
         answers = gdb.run(
-            f"symbol-file {stopped.vmlinux}",
+            f"symbol-file {vmlinux or stopped.vmlinux}",
             f"target remote {stub.path}",
             "python from tests.gdb_door import inside",
             *(f"python {line}" for line in python),
@@ -91,6 +96,18 @@ def test_a_machine_answers_as_its_dump(gdb: Gdb, stopped: Stopped, where: str) -
     offset = stopped.image.kaslr_offset
     assert offset and found_by(answers).startswith(f"{offset:#x} page tables")
     assert not machine.is_physical
+
+
+def test_a_vmlinux_without_dwarf_serves_as_well(
+    gdb: Gdb, four_level: Stopped, tmp_path: Path
+) -> None:
+    """As `strip -g` leaves it: types by its BTF."""
+    stripped = tmp_path / "vmlinux"
+    write_vmlinux(four_level.image, stripped, is_stripped=True)
+    machine = four_level.behind_a_stub(monitor=four_level.monitor)
+    answers = ask(gdb, four_level, machine, *verbs(), vmlinux=stripped)
+    assert_as_the_command_line(answers, four_level)
+    assert f"{stripped} (.BTF)" in answers[1].text
 
 
 def test_a_stub_without_physical_mode_is_read_through_the_direct_map(
