@@ -6,6 +6,7 @@ Each healthy machine here bears the exception: the rule would tell without it.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.model.kernels import GIB, MIB, varied
@@ -13,7 +14,7 @@ from vmemmap_tools.analysis.check import Finding
 from vmemmap_tools.analysis.dax import compounds_of
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.kernel.pgmap import Pgmap
-from vmemmap_tools.model.boot import NodeMemory
+from vmemmap_tools.model.boot import BootPage, NodeMemory
 from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.target.base import Struct
@@ -143,3 +144,44 @@ def test_f6_as_many_heads_as_cpus_may_be_in_the_making() -> None:
         (found,) = said(bench.over(image), "F6")
         assert (found.severity, found.count) == (severity, count)
         assert found.known_issue is None
+
+
+def lose_boot_page(image: Image, head: int, references: int) -> None:
+    """Leave a gigantic page as page checks do that refuse its tails.
+
+    The head keeps PG_head, the tails are cleared and have the references that they
+    were restored with.
+    """
+    page = image.page(head)
+    page.set("flags", page.get("flags") | 1 << image.types.enumerator("PG_head"))
+    refcount = image.types.offsetof("page._refcount") // 4
+    first = image.core.vmemmap.page_of(head)
+    for number in range(first + 1, first + image.core.vmemmap.pages_per(18)):
+        content = image.memory.page(image.frame_of(number))
+        words = np.frombuffer(content, dtype="<u4").reshape(64, -1)
+        words[:, 2:10] = 0  # compound word, mapping, index
+        words[:, refcount - 1] = 0xFFFFFFFF
+        words[:, refcount] = references
+
+
+@pytest.mark.parametrize("generation", ["7.2", "7.3"])
+def test_f6_a_boot_page_with_references_in_its_tails_is_known(generation: str) -> None:
+    two = {0: NodeMemory([(0, GIB)]), 1: NodeMemory([(8 * GIB, 10 * GIB)])}
+    known = "boot-tail-refcount"
+    for defects, references, issue in (
+        (True, 1, known),
+        (True, 0, None),
+        (False, 1, None),
+    ):
+        pages = [BootPage(1, GIB)]
+        machine = Machine(generation, two, boot_pages=pages, defects=defects)
+        ((head, *_),) = machine.boot.gigantic
+        bench = Bench(machine.hugetlb_free("1G", 1, 1))
+        kernel = bench.healthy()
+        told = [(f.rule, f.known_issue) for f in find(kernel)[1] if f.severity != "I"]
+        assert told == ([("Z2", known)] if defects else [])
+        image = bench.machine.image()
+        lose_boot_page(image, head, references)
+        (found,) = said(bench.over(image), "F6")
+        assert (found.severity, found.known_issue) == ("W", issue)
+        assert found.where.id == head

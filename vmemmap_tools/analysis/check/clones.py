@@ -17,8 +17,9 @@ from ...kernel.strided import strided_u32, strided_u64
 from ...target.base import Fault
 from .context import Context
 from .findings import Place, Violation, hexed
-from .known import RESTORE_COPIES_HEAD
+from .known import BOOT_TAIL_REFCOUNT, RESTORE_COPIES_HEAD
 from .registry import rule
+from .tail_contents import has_boot_references
 
 __all__ = ["Clone", "has_restored_clones", "restored_clones"]
 
@@ -168,6 +169,60 @@ def _kind(
     return "a" if word & 1 else "b"
 
 
+def _known(context: Context, clone: Clone, is_pattern: bool) -> str | None:
+    """The defect that left a clone; ``is_pattern`` if there are hugetlb ones, too."""
+    if is_pattern and context.kernel.has("fake-heads"):
+        return RESTORE_COPIES_HEAD
+    if (
+        clone.kind == "c"
+        and not clone.is_hugetlb
+        and _is_lost_boot_page(context, clone)
+    ):
+        return BOOT_TAIL_REFCOUNT
+    return None
+
+
+def _is_lost_boot_page(context: Context, clone: Clone) -> bool:
+    """Whether a head is that of a gigantic page that references kept from being freed.
+
+    Its tails were restored from a tail page of its zone that has them since booting.
+    Page checks refuse such tails when they are tails no more, and leave the head.
+    """
+    pages = context.kernel.pages
+    zone = context.kernel.zones.get(
+        pages.node_of(clone.flags), pages.zone_index_of(clone.flags)
+    )
+    if zone is None:
+        return False
+    try:
+        return any(
+            clone.pfn % (1 << tail.order) == 0
+            and has_boot_references(context, zone, tail)
+            and _are_referenced(context, clone.pfn, tail.order)
+            for tail in zone.tails
+        )
+    except Fault as fault:
+        context.unread(fault, "struct pages of a page that was not freed")
+        return False
+
+
+def _are_referenced(context: Context, head: int, order: int) -> bool:
+    """Whether the first and last struct pages that restoring gave a folio back are
+    tails no more and have a reference. Raises `Fault`.
+    """
+    pages, byteorder = context.kernel.pages, context.kernel.target.byteorder
+    count = context.geometry.struct_pages_per_page
+    for first in head + count, head + (1 << order) - count:
+        data = pages.read(first, count)
+        words = strided_u64(data, pages.compound_word_offset, pages.size, byteorder)
+        refcounts = strided_u32(
+            data, pages.struct.offset("_refcount"), pages.size, byteorder
+        )
+        if set(words) != {0} or set(refcounts) != {1}:
+            return False
+    return True
+
+
 def _cpus(context: Context) -> int:
     """CPUs that may each be caught in the middle of freeing or making one page."""
     return context.kernel.target.unsigned("nr_cpu_ids") or 1
@@ -195,7 +250,9 @@ def _cpus(context: Context) -> int:
     racy=True,
     thorough=True,
     exceptions="A CPU that makes, splits or frees a compound page leaves one such page "
-    "without a hugetlb type for a moment: a warning, unless there are more than CPUs.",
+    "without a hugetlb type for a moment: a warning, unless there are more than CPUs. "
+    "It stays where a gigantic boot page could not be freed for the references of its "
+    "tails (known issue boot-tail-refcount).",
 )
 def heads_are_heads(context: Context) -> Iterator[Violation]:
     clones = restored_clones(context)
@@ -226,7 +283,5 @@ def heads_are_heads(context: Context) -> Iterator[Violation]:
                 "frame_pfn": clone.frame,
             },
             severity=None if certain else "W",
-            known_issue=RESTORE_COPIES_HEAD
-            if pattern and context.kernel.has("fake-heads")
-            else None,
+            known_issue=_known(context, clone, pattern),
         )

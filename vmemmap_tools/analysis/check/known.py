@@ -62,7 +62,7 @@ KNOWN_ISSUES = {
             BOOT_TAIL_REFCOUNT,
             "memmap_init() runs over the aliased struct pages of gigantic boot pages, "
             "so that the zone's shared tail page keeps refcount 1; restoring such a "
-            "folio copies it into every tail",
+            "folio copies it into every tail, and page checks then refuse to free it",
             "mm/mm_init: skip initializing shared vmemmap tail pages",
         ),
         KnownIssue(

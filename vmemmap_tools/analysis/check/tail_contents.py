@@ -7,7 +7,7 @@ Mirrors ``init_compound_tail()`` of ``mm/internal.h``. Members that only
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...kernel.zones import TailPage, Zone
 from ...target.base import Fault
@@ -17,7 +17,7 @@ from .known import BOOT_TAIL_REFCOUNT
 from .registry import rule
 from .tail_words import Member, tail_members
 
-__all__: list[str] = []
+__all__ = ["has_boot_references"]
 
 
 def template(context: Context, zone: Zone, order: int) -> list[Member]:
@@ -37,6 +37,42 @@ def template(context: Context, zone: Zone, order: int) -> list[Member]:
             m = struct[name]
             members.append(Member(name, m.offset, m.size, (1 << 8 * m.size) - 1, value))
     return members
+
+
+def _wrong(
+    context: Context, zone: Zone, order: int, data: bytes
+) -> dict[str, list[tuple[int, int]]]:
+    """{member: (number of the struct page, value) where it is not as in a tail}."""
+    size, byteorder = context.geometry.struct_page_size, context.kernel.target.byteorder
+    members = template(context, zone, order)
+    wrong: dict[str, list[tuple[int, int]]] = {}
+    for i in range(len(data) // size):
+        for m in members:
+            value = m.of(data, i * size, byteorder) & m.mask
+            if value != m.value:
+                wrong.setdefault(m.name, []).append((i, value))
+    return wrong
+
+
+def _is_boot_refcount(
+    context: Context, wrong: Mapping[str, Sequence[tuple[int, int]]]
+) -> bool:
+    """Whether nothing is wrong but a refcount of 1 in every struct page."""
+    all_ones = [(i, 1) for i in range(context.geometry.struct_pages_per_page)]
+    return wrong == {"_refcount": all_ones}
+
+
+def has_boot_references(context: Context, zone: Zone, tail: TailPage) -> bool:
+    """Whether the struct pages of a tail page have the refcount that booting left.
+
+    Raises `Fault`.
+    """
+    frame = context.kernel.pages.pfn(tail.page_va)
+    if frame < 0:
+        return False
+    g = context.geometry
+    data = context.kernel.memory.read_physical(frame << g.page_shift, g.page_size)
+    return _is_boot_refcount(context, _wrong(context, zone, tail.order, data))
 
 
 def _applies(context: Context) -> str | None:
@@ -83,8 +119,6 @@ def tail_holds_template(context: Context) -> Iterator[Violation]:
 def _judge(
     context: Context, zone: Zone, tail: TailPage, frame: int, data: bytes
 ) -> Iterator[Violation]:
-    size = context.geometry.struct_page_size
-    order = context.kernel.target.byteorder
     where = Place("zone", f"{context.zone_label(zone)} order {tail.order}")
     name = f"the shared tail page of order {tail.order} of {context.zone_label(zone)}"
     evidence = {**hexed(page_va=tail.page_va), "frame_pfn": frame}
@@ -98,26 +132,21 @@ def _judge(
             evidence,
         )
         return
-    wrong: dict[str, list[int]] = {}
-    values: dict[str, set[int]] = {}
-    members = template(context, zone, tail.order)
-    for i in range(len(data) // size):
-        for m in members:
-            value = m.of(data, i * size, order) & m.mask
-            if value != m.value:
-                wrong.setdefault(m.name, []).append(i)
-                values.setdefault(m.name, set()).add(value)
+    wrong = _wrong(context, zone, tail.order, data)
     if not wrong:
         return
-    count = len(data) // size
-    is_known = (
-        set(wrong) == {"_refcount"}
-        and values["_refcount"] == {1}
-        and len(wrong["_refcount"]) == count
-    )
-    expected = {m.name: f"{m.value:#x}" for m in members if m.name in wrong}
-    found = {n: [f"{v:#x}" for v in sorted(vs)[:4]] for n, vs in values.items()}
-    first = min(indices[0] for indices in wrong.values())
+    count = len(data) // context.geometry.struct_page_size
+    is_known = _is_boot_refcount(context, wrong)
+    expected = {
+        m.name: f"{m.value:#x}"
+        for m in template(context, zone, tail.order)
+        if m.name in wrong
+    }
+    found = {
+        name: [f"{value:#x}" for value in sorted({v for _, v in places})[:4]]
+        for name, places in wrong.items()
+    }
+    first = min(places[0][0] for places in wrong.values())
     how_many = max(map(len, wrong.values()))
     yield Violation(
         where,
