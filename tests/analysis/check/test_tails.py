@@ -17,7 +17,7 @@ from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.target.base import Fault
 
-from .overlay import Bench, find
+from .overlay import Bench, Holes, find
 from .test_situations import _move_tail_page
 from .test_unseen_kernels import booting, entry_pa
 
@@ -183,3 +183,19 @@ def test_z7_the_zone_is_looked_at_where_the_pageblock_is_unknown(
     checker, findings = find(bench.over(image))
     assert [f.cause for f in findings if f.rule == "Z7"] == ["movable tail page"]
     assert checker.accounts["Z7"].status == "partly"
+
+
+# All of them
+
+
+def test_rules_say_that_zones_are_missing(bench: Bench) -> None:
+    node = bench.machine.image().nodes[1]
+    kernel = Kernel(Holes(bench.target, {node.pa // 4096}))
+    rules = [RULES[rule] for rule in (*SHARED, "C4")]
+    checker = Checker(kernel, rules)
+    assert list(checker.findings()) == []
+    why = {rule: (a.status, a.why) for rule, a in checker.accounts.items()}
+    gap = Context(kernel).gap("zones")
+    assert gap is not None
+    assert why.pop("Z4") == ("not checked", gap)
+    assert why == dict.fromkeys(why, ("partly", gap))

@@ -136,6 +136,11 @@ class Context:
         elif len(self.left_out) == MAX_LEFT_OUT:
             self.left_out.append("and more")
 
+    def leave_out_gaps(self, *parts: str) -> None:
+        """Say of which parts the running rule sees only what is here."""
+        for why in filter(None, map(self.gap, parts)):
+            self.leave_out(why)
+
     def gap(self, part: str) -> str | None:
         """What is missing of a part of `parts.PARTS`, in words; None if it is whole."""
         return gap(self.kernel, part)

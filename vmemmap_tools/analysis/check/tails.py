@@ -30,6 +30,7 @@ def _without_tails(context: Context) -> str | None:
 
 def _tails(context: Context) -> Iterator[tuple[Zone, TailPage, int]]:
     """(zone, tail, frame) of every shared tail page."""
+    context.leave_out_gaps("zones")
     for zone in context.kernel.zones:
         for tail in zone.tails:
             context.saw()
@@ -273,6 +274,7 @@ def tail_mapping_fits(context: Context) -> Iterator[Violation]:
     "boot-tail-writable).",
 )
 def tail_mapping_is_readonly(context: Context) -> Iterator[Violation]:
+    context.leave_out_gaps("zones", "folios")
     context.saw(len(context.kernel.tail_frames))
     for odd in context.sharing.of_kind("writable-tail"):
         node, zone, order = context.kernel.tail_frames[odd.frame]
@@ -306,6 +308,7 @@ def tail_mapping_is_readonly(context: Context) -> Iterator[Violation]:
 )
 def tail_frames_are_distinct(context: Context) -> Iterator[Violation]:
     kernel = context.kernel
+    context.leave_out_gaps("folios")
     users: dict[int, list[tuple[Zone, TailPage]]] = {}
     for zone, tail, frame in _tails(context):
         if _is_struct_page(context, tail.page_va):
