@@ -9,11 +9,9 @@ bits or arrays, never as an object each.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Callable, TypeVar
 
 from ...kernel.compound import CompoundBacking, classify
 from ...kernel.hugetlb import Folio, Hstate
@@ -25,23 +23,17 @@ from ...kernel.pgmap import Pgmap
 from ...kernel.progress import Progress, silent
 from ...kernel.zones import Zone
 from ...target.base import Fault
+from .accounting import Accounting
 from .frame_contents import Strangers
 from .frame_scan import NoMemory, find_unusable
-from .gaps import gap
+from .map_nodes import MapNodes
 from .sharing import Sharing
 from .usual import UsualFolios
 
 __all__ = ["Context", "DeviceRange", "Progress", "silent"]
 
-T = TypeVar("T")
-
 MAX_FOLIO_BYTES_SHIFT = 34
 """``MAX_FOLIO_ORDER`` is 16 GiB on every architecture that has gigantic folios."""
-
-MAX_SAMPLED_RANGES = 1 << 6
-"""Ranges of a map that are asked for its node."""
-MAX_LEFT_OUT = 3
-"""Things that a rule leaves out and that are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -62,98 +54,16 @@ class DeviceRange:
         return self.start + altmap.reserve + altmap.free
 
 
-@dataclass(frozen=True)
-class _Made:
-    """Something made `Context.once`, and what could not be read for it."""
-
-    value: Any
-    unread_counts: Counter[str]
-    left_out: list[str]
-
-
-class Context:
-    """What rules read. ``saw`` and ``unread`` account for the rule that runs."""
+class Context(Accounting):
+    """What rules read, and the account of the rule that runs."""
 
     def __init__(
         self, kernel: Kernel, progress: Progress = silent, quick: bool = False
     ):
-        self.kernel = kernel
+        super().__init__(kernel, progress)
         self.geometry = kernel.geometry
         self.quick = quick
-        self._made: dict[str, _Made] = {}
-        self._accounted: set[str] = set()
         self.overlapping_ranges: list[DeviceRange] = []
-        self._nodes_of_maps: dict[int, int | None] = {}
-        self._progress = progress
-        self.examined = 0
-        self.unread_counts: Counter[str] = Counter()
-        self.left_out: list[str] = []
-
-    # Account of the running rule
-
-    def begin(self) -> None:
-        """Start the account of the next rule."""
-        self.examined = 0
-        self.unread_counts = Counter()
-        self.left_out = []
-        self._accounted = set()
-
-    def once(self, name: str, make: Callable[[], T]) -> T:
-        """What several rules read, made for the first; all account for what it lacks.
-
-        Raises what ``make`` raises.
-        """
-        made = self._made.get(name)
-        if made is None:
-            own = self.unread_counts, self.left_out, self._accounted
-            self.unread_counts, self.left_out, self._accounted = Counter(), [], set()
-            try:
-                made = _Made(make(), self.unread_counts, self.left_out)
-            finally:
-                self.unread_counts, self.left_out, self._accounted = own
-            self._made[name] = made
-        if name not in self._accounted:
-            self._accounted.add(name)
-            self.unread_counts.update(made.unread_counts)
-            for what in made.left_out:
-                self.leave_out(what)
-        value: T = made.value
-        return value
-
-    def saw(self, count: int = 1) -> None:
-        """Count things that were looked at."""
-        self.examined += count
-
-    def unread(self, fault: Fault, concern: str, count: int = 1) -> None:
-        """Count things that could not be looked at, here and for the whole answer."""
-        self.unread_counts[fault.kind] += count
-        self.kernel.missing.record(fault, concern, count)
-
-    def leave_out(self, what: str) -> None:
-        """Say that the running rule leaves something out, and why."""
-        if len(self.left_out) < MAX_LEFT_OUT:
-            self.left_out.append(what)
-        elif len(self.left_out) == MAX_LEFT_OUT:
-            self.left_out.append("and more")
-
-    def leave_out_gaps(self, *parts: str) -> None:
-        """Say of which parts the running rule sees only what is here."""
-        for why in filter(None, map(self.gap, parts)):
-            self.leave_out(why)
-
-    def gap(self, part: str) -> str | None:
-        """What is missing of a part of `parts.PARTS`, in words; None if it is whole."""
-        return gap(self.kernel, part)
-
-    def track(
-        self, label: str, items: Iterable[T], total: int | None = None
-    ) -> Iterator[T]:
-        """The items, with progress shown and counted as examined."""
-        with self._progress(label, total) as bar:
-            for item in items:
-                self.examined += 1
-                yield item
-                bar.update(1)
 
     # Features
 
@@ -325,39 +235,13 @@ class Context:
         )
 
     @cached_property
+    def map_nodes(self) -> MapNodes:
+        return MapNodes(self)
+
+    @cached_property
     def device_zone(self) -> int | None:
         """Index of ZONE_DEVICE."""
         return self.kernel.target.enumerator("ZONE_DEVICE")
-
-    def node_of_map(self, pgmap: Pgmap) -> int | None:
-        """The node of a map's memory, None if its struct pages do not tell.
-
-        memremap_pages() puts all of it on one node, which most of some pages name.
-        """
-        if pgmap.va not in self._nodes_of_maps:
-            found = Counter(map(self._node_of, self._samples_of(pgmap)))
-            del found[None]
-            common = found.most_common(1)
-            self._nodes_of_maps[pgmap.va] = common[0][0] if common else None
-        return self._nodes_of_maps[pgmap.va]
-
-    def _samples_of(self, pgmap: Pgmap) -> Iterator[int]:
-        """pfns at the start, in the middle and at the end of a map's ranges."""
-        for i, (start, end) in enumerate(pgmap.ranges[:MAX_SAMPLED_RANGES]):
-            first = DeviceRange(pgmap, start, end, i).first_pfn
-            if first < end:
-                yield from (first, (first + end) // 2, end - 1)
-
-    def _node_of(self, pfn: int) -> int | None:
-        """The node that a struct page names; None if it is blank or not here."""
-        if not self.flags_trusted:
-            return None
-        try:
-            page = self.kernel.pages.page(pfn)
-        except Fault:
-            return None
-        blank = page.is_poisoned or not page.flags
-        return None if blank else self.kernel.pages.node(page)
 
     # Frames and pages
 

@@ -106,7 +106,7 @@ def _judge_pages(
         return
     context.saw(count)
     flags = strided_u64(data, flags_at, pages.size, kernel.target.byteorder)
-    node = context.node_of_map(pgmap)
+    node = context.map_nodes.of(pgmap)
     bad_values = {f for f in set(flags) if not _is_device_page(context, f, pfn, node)}
     if bad_values:
         bad = [i for i, f in enumerate(flags) if f in bad_values]

@@ -238,7 +238,7 @@ class Sharing:
         tail = self._tails.get(frame)
         if tail is not None:
             zone, order = self._context.device_zone, pgmap.vmemmap_shift
-            on_node = self._context.node_of_map(pgmap) in (None, tail[0])
+            on_node = self._context.map_nodes.of(pgmap) in (None, tail[0])
             if tail[1:] != (zone, order) or not on_node:
                 yield Odd("foreign-tail", first, count, frame, entry, None, pgmap)
             return
