@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.fakes.machine import MOVABLE, NORMAL, Machine
@@ -192,11 +190,9 @@ def test_a_pool_of_an_absurd_order_is_shown_and_not_searched(order: int) -> None
     m.target.record("hstate", m.pools[0], order=order)
     add_folio(m, 0, 9)
     m.set_page(1, flags=min(order, 255))
-    start = time.monotonic()
     hugetlb = m.kernel().hugetlb
     assert [h.order for h in hugetlb.hstates] == [order]
     assert hugetlb.folios() == []
-    assert time.monotonic() - start < 2
 
 
 def test_an_absurd_number_of_pools_is_bounded_by_the_array() -> None:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.fakes.devices import Entries, xarray
@@ -129,10 +127,8 @@ def test_shifts_that_do_not_fall_end_the_walk(m: Machine) -> None:
         fill(m, above, below | 2)
     fill(m, nodes[-1], A)
     va = m.target.record("xarray", xa_head=nodes[0] | 2)
-    start = time.monotonic()
     with pytest.raises(Fault, match="damaged"):
         entries(m, va)
-    assert time.monotonic() - start < 1
 
 
 def test_an_unreadable_node_is_a_fault(m: Machine) -> None:

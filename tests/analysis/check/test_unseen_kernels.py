@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,13 @@ from vmemmap_tools.analysis.check import Finding
 from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.kernel.table_frames import for_each_table_frame
-from vmemmap_tools.model.faults.find import Folio, folios, set_pte, spare_frame
-from vmemmap_tools.model.faults.folios import unlink
+from vmemmap_tools.model.faults.find import (
+    Folio,
+    folios,
+    set_pte,
+    spare_frame,
+    unlink,
+)
 from vmemmap_tools.model.image import Image
 from vmemmap_tools.model.objects import Object
 
@@ -225,9 +231,16 @@ def test_the_head_frame_of_a_half_restored_folio_has_no_other_user(
 
 def with_mode(kernel: Kernel, is_on: bool) -> Kernel:
     """The kernel as one of 5.19, whose key counts the mode besides the folios."""
-    unsigned = kernel.target.unsigned
+    unsigned, struct = kernel.target.unsigned, kernel.target.struct
+    hstate = struct("hstate")
+    assert hstate is not None
+    members = {**hstate.members, "optimize_vmemmap_pages": hstate["order"]}
+    of_519 = replace(hstate, members=members)
     kernel.target.unsigned = (  # type: ignore[method-assign]
         lambda name: is_on if name == "vmemmap_optimize_mode" else unsigned(name)
+    )
+    kernel.target.struct = (  # type: ignore[method-assign]
+        lambda name: of_519 if name == "hstate" else struct(name)
     )
     return kernel
 

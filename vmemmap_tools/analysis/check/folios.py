@@ -246,10 +246,8 @@ def is_protected_short(context: Context, folio: Folio) -> bool:
     end = (1 << folio.order) >> context.geometry.page_shift
     if section is None or not section.is_preinit or not 1 < end < pages:
         return False
-    first, is_readonly = (
-        kernel.pages.vmemmap_page(folio.pfn),
-        kernel.vmemmap.is_readonly,
-    )
+    first = kernel.pages.vmemmap_page(folio.pfn)
+    is_readonly = kernel.vmemmap.is_readonly
     protected = is_readonly(first + 1) and is_readonly(first + end - 1)
     beyond = is_readonly(first + end) or is_readonly(first + pages - 1)
     return protected and not beyond

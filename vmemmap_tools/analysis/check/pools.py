@@ -81,14 +81,13 @@ def _counted_besides(context: Context) -> tuple[int, ...]:
     ``hugetlb_vmemmap_init()`` switches the key off, but not the mode, where struct
     pages straddle pages.
     """
+    hstate = context.kernel.target.struct("hstate")
+    if hstate is None or "optimize_vmemmap_pages" not in hstate:
+        return (0,)
     if not context.geometry.struct_page_size_is_power_of_two:
         return (0,)
     mode = context.kernel.target.unsigned("vmemmap_optimize_mode")
-    if mode is not None:
-        return (int(mode > 0),)
-    hstate = context.kernel.target.struct("hstate")
-    is_unknown = hstate is not None and "optimize_vmemmap_pages" in hstate
-    return (0, 1) if is_unknown else (0,)
+    return (0, 1) if mode is None else (int(mode > 0),)
 
 
 @rule(

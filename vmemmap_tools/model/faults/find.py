@@ -28,6 +28,7 @@ __all__ = [
     "set_pte",
     "shared_pgmaps",
     "spare_frame",
+    "unlink",
 ]
 
 T = TypeVar("T")
@@ -136,3 +137,22 @@ def spare_frame(image: Image, rng: random.Random) -> int:
     if found:
         return choose(rng, found, "allocated frame")
     return free_block(image, rng, 1)
+
+
+def unlink(image: Image, pfn: int) -> None:
+    """Take a folio off the list that it is on, as ``__list_del_entry()`` does."""
+    page = image.page(pfn)
+    after, before = page.get("lru.next"), page.get("lru.prev")
+    _write_va(image, before, after)
+    _write_va(image, after + 8, before)
+
+
+def _write_va(image: Image, va: int, value: int) -> None:
+    """Write a pointer at an address in the vmemmap or in the kernel image."""
+    base = image.page_va(0)
+    size = image.types.sizeof("struct page")
+    if base <= va < base + image.core.placement.space.vmemmap_size:
+        pfn, offset = divmod(va - base, size)
+        image.write64(image.page_pa(pfn) + offset, value)
+    else:
+        image.write64(va - image.arch.image_map + image.phys_base, value)

@@ -15,6 +15,7 @@ from vmemmap_tools.model.faults.find import (
     optimised,
     set_pte,
     spare_frame,
+    unlink,
 )
 from vmemmap_tools.model.faults.registry import NotApplicable, Place, fault
 from vmemmap_tools.model.frames import Kind, PageRun
@@ -24,7 +25,7 @@ from vmemmap_tools.model.templates import Templates, page_type
 if TYPE_CHECKING:
     from vmemmap_tools.model.image import Image
 
-__all__ = ["unlink"]
+__all__: list[str] = []
 
 
 def _flip(image: Image, pfn: int, name: str) -> None:
@@ -233,25 +234,6 @@ def freelist_broken(image: Image, rng: random.Random) -> Place:
     pfn = choose(rng, pfns, "free folio")
     unlink(image, pfn)
     return {"head_pfn": pfn}
-
-
-def unlink(image: Image, pfn: int) -> None:
-    """Take a folio off the list that it is on, as ``__list_del_entry()`` does."""
-    page = image.page(pfn)
-    after, before = page.get("lru.next"), page.get("lru.prev")
-    _write_va(image, before, after)
-    _write_va(image, after + 8, before)
-
-
-def _write_va(image: Image, va: int, value: int) -> None:
-    """Write a pointer at an address in the vmemmap or in the kernel image."""
-    base = image.page_va(0)
-    size = image.types.sizeof("struct page")
-    if base <= va < base + image.core.placement.space.vmemmap_size:
-        pfn, offset = divmod(va - base, size)
-        image.write64(image.page_pa(pfn) + offset, value)
-    else:
-        image.write64(va - image.arch.image_map + image.phys_base, value)
 
 
 @fault("freed-flag-missing", "F9", "a folio freed without its flag")
