@@ -13,6 +13,7 @@ from . import (
     folio_contents,
     folios,
     mapping,
+    pgmap_blocks,
     pgmap_pages,
     pgmap_ranges,
     pgmaps,
@@ -41,5 +42,6 @@ _FAMILIES = (
     counters,
     pgmaps,
     pgmap_pages,
+    pgmap_blocks,
     pgmap_ranges,
 )

@@ -87,7 +87,10 @@ class Context(Accounting):
     def is_booting(self) -> bool:
         """Whether boot-time states of the vmemmap may stand (``system_state``)."""
         state = self.kernel.target.unsigned("system_state")
-        ready = self.kernel.target.enumerator("SYSTEM_FREEING_INITMEM")
+        # What has to be done is done by then; 5.16 made a state of its own of it.
+        names = "SYSTEM_FREEING_INITMEM", "SYSTEM_RUNNING"
+        states = map(self.kernel.target.enumerator, names)
+        ready = next((s for s in states if s is not None), None)
         return state is not None and ready is not None and state < ready
 
     @cached_property
