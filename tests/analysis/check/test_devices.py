@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.model.kernels import GIB, MIB, small, varied
@@ -80,3 +82,20 @@ def test_p2_what_an_altmap_may_hand_out_has_struct_pages_too(generation: str) ->
         (found,) = said(bench.over(image), "P2")
         assert (found.severity, found.cause) == ("E", "uninitialised struct pages")
         assert found.evidence["first_pfn"] == pfn
+
+
+def test_p2_says_that_it_does_not_know_where_pages_name_their_map() -> None:
+    kernel = Bench(small("7.3").dax_add("d", "4G", "128M", dumped=True)).healthy()
+    struct = kernel.target.struct
+    folio = struct("folio")
+    assert folio is not None
+    members = {n: m for n, m in folio.members.items() if n != "pgmap"}
+    renamed = replace(folio, members=members)
+    kernel.target.struct = (  # type: ignore[method-assign]
+        lambda name: renamed if name == "folio" else struct(name)
+    )
+    checker = Checker(kernel, [RULES["P2"]])
+    assert list(checker.findings()) == []
+    account = checker.accounts["P2"]
+    why = "no member tells where a page names its map"
+    assert (account.status, account.why) == ("partly", why)

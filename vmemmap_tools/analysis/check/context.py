@@ -284,8 +284,9 @@ class Context(Accounting):
     def is_initialised(self, pfn: int) -> bool:
         """Whether the struct page of a pfn was ever set up, and is kept up to date.
 
-        Not in memory that is offline, nor in what an altmap reserves of a device: there
-        stands whatever the frame held before.
+        Not in memory that is offline, nor in a driver's reserve in front of an altmap:
+        there stands whatever the frame held before. What the altmap hands out is set up
+        once, and left out here with it.
         """
         for one in self.device_ranges_in(pfn, pfn + 1):
             return pfn >= one.first_pfn

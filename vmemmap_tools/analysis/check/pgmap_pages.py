@@ -53,6 +53,8 @@ def has_maps(context: Context) -> str | None:
 def device_pages_are_initialised(context: Context) -> Iterator[Violation]:
     if context.device_zone is None:
         return
+    if context.device_ranges and _pgmap_offset(context) is None:
+        context.leave_out("no member tells where a page names its map")
     for one in context.device_ranges:
         if not context.shift_is_sane(one.pgmap):
             continue  # P8 tells
