@@ -153,6 +153,22 @@ def test_the_first_tail_is_order_7_the_last_order_22(like: str) -> None:
     assert [t.order for t in zone.tails] == [7, 18, 22]
 
 
+def test_without_hugetlb_the_last_tail_is_order_18() -> None:
+    # What lies behind a pointer to so short an array is another's (4.3).
+    m = Machine("G5b")
+    for order in 9, 18, 19, 22:
+        m.set_tail(0, NORMAL, order, m.page_va(order))
+    zone = m.kernel().zones.get(0, NORMAL)
+    assert zone is not None
+    assert [tail.order for tail in zone.tails] == [9, 18, 19, 22]
+    for name in "hstate", "hstates", "hugetlb_max_hstate":
+        m.target.structs.pop(name, None)
+        m.target.variables.pop(name, None)
+    zone = m.kernel().zones.get(0, NORMAL)
+    assert zone is not None
+    assert [tail.order for tail in zone.tails] == [9, 18]
+
+
 def test_a_null_pointer_to_tails_means_none() -> None:
     m = Machine("G5b")
     assert all(z.tails == () for z in m.kernel().zones)

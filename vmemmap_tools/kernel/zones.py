@@ -152,7 +152,7 @@ class Zones:
         if not va:
             return []
         g = self._geometry
-        count = g.max_folio_order - g.min_optimisable_order + 1
+        count = self._max_folio_order - g.min_optimisable_order + 1
         try:
             data = self._memory.read(va, 8 * count)
         except Fault as fault:
@@ -164,6 +164,14 @@ class Zones:
             for i in range(0, len(data), 8)
         ]
         return [p if start <= p < end else 0 for p in pointers]
+
+    @property
+    def _max_folio_order(self) -> int:
+        """``MAX_FOLIO_ORDER``: PUD_ORDER where there are no hugetlb folios."""
+        g = self._geometry
+        if self._target.struct("hstate") is not None:
+            return g.max_folio_order
+        return min(g.max_folio_order, g.table_format.shift(3) - g.page_shift)
 
     def _node_addresses(self) -> Iterator[tuple[int, int]]:
         """(node, address of its pglist_data): node_data[], or the only one there is."""
