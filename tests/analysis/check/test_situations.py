@@ -160,3 +160,18 @@ def test_pools_whose_lists_are_unknown_are_a_gap() -> None:
     assert account.status == "partly"
     assert account.why is not None
     assert account.why.startswith("no type tells where the lists of hugepages-")
+
+
+def test_flags_that_no_type_tells_are_a_gap() -> None:
+    kernel = Bench(varied("7.3")).healthy()
+    known = kernel.target.enumerators
+    kernel.target.enumerators = (  # type: ignore[method-assign]
+        lambda enum: {} if enum == "hugetlb_page_flags" else known(enum)
+    )
+    checker, findings = find(kernel)
+    assert {f.severity for f in findings} <= {"I"}
+    accounts = checker.accounts
+    for rule in ("F1", "F15"):
+        assert accounts[rule].status == "not applicable"
+        assert str(accounts[rule].why).startswith("no type tells what HPG_")
+    assert accounts["F9"].status == "partly"

@@ -137,6 +137,14 @@ class Context(Accounting):
     def hpg(self, folio: Folio, name: str) -> bool | None:
         return self.kernel.hugetlb.has_flag(folio, name)
 
+    def lacks_hpg(self, *names: str) -> str | None:
+        """Why a rule that needs these HPG_* flags does not apply; None if it does."""
+        if not self.pools:
+            return "this kernel has no hugetlb pools"
+        bits = self.kernel.hugetlb.flag_bits
+        lacking = next((name for name in names if name not in bits), None)
+        return None if lacking is None else f"no type tells what HPG_{lacking} is"
+
     @cached_property
     def pools(self) -> dict[int, Hstate]:
         """hstates by order."""

@@ -83,9 +83,7 @@ def _optimised(context: Context) -> Iterator[Folio]:
     "without sharing it is restored twice, shared without the flag its memory goes "
     "to the buddy allocator with read-only struct pages.",
     look="vmemmap hvo --folios: FLAGGED against OPTIMISED",
-    applies=lambda context: (
-        None if context.pools else "this kernel has no hugetlb pools"
-    ),
+    applies=lambda context: context.lacks_hpg(OPTIMISED_FLAG),
     racy=True,
     exceptions="The flag is set before the remap and cleared after the restore. On "
     "arm64 (in flight) a folio may stay flagged with some tails restored.",
@@ -93,7 +91,7 @@ def _optimised(context: Context) -> Iterator[Folio]:
 def flag_matches_mapping(context: Context) -> Iterator[Violation]:
     for folio in _suspects(context):
         flagged = context.hpg(folio, OPTIMISED_FLAG)
-        if flagged is None or not folio.backing.mapped:
+        if not folio.backing.mapped:
             continue
         shared = folio.backing.is_optimised
         if flagged == shared:

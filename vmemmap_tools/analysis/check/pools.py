@@ -108,6 +108,9 @@ def _counted_besides(context: Context) -> tuple[int, ...]:
     quick_omits="the lists",
 )
 def pool_counts_agree(context: Context) -> Iterator[Violation]:
+    unknown = context.lacks_hpg("freed")
+    if unknown is not None:
+        context.leave_out(f"the flags of free folios, since {unknown}")
     for hstate in context.kernel.hugetlb.hstates:
         context.saw()
         yield from _sums(hstate)
@@ -239,7 +242,9 @@ def _freed_flags(
     why="such a folio could not be freed; it goes back to the free list as surplus "
     "and stays optimised.",
     look="/sys/kernel/mm/hugepages/*/surplus_hugepages; vmemmap hvo --folios",
-    applies=lambda context: context.lacks("hugetlb-hvo"),
+    applies=lambda context: (
+        context.lacks("hugetlb-hvo") or context.lacks_hpg("freed", OPTIMISED_FLAG)
+    ),
     racy=True,
     exceptions="Legal. Free folios that are reserved stand beside surplus in use when "
     "a pool was made smaller than its use.",
