@@ -88,6 +88,23 @@ class Hugetlb:
         """False where no types tell what an hstate or a flag is: then none is here."""
 
     @cached_property
+    def unknown(self) -> str | None:
+        """What is not known without which no pool of a kernel with hugetlb is found.
+
+        None where pools are known, where the kernel has none, and without types.
+        """
+        struct = self._target.struct("hstate")
+        is_built_in = bool(self.flag_bits or (struct and struct.members))
+        if not self.pools_are_known or not is_built_in:
+            return None
+        if struct is None:
+            return "no type hstate"
+        for name in ("hstates", "hugetlb_max_hstate"):
+            if self._target.variable(name) is None:
+                return f"no variable {name}"
+        return None
+
+    @cached_property
     def hstates(self) -> list[Hstate]:
         """All pools; empty in a kernel without hugetlb. Raises `LayoutError`."""
         return list(self._read_hstates())

@@ -18,6 +18,7 @@ from .memory import Memory, Record
 
 __all__ = ["Altmap", "Pgmap", "Pgmaps"]
 
+ARRAY = "pgmap_array"
 PGMAP_ALTMAP_VALID = 1 << 0
 MAX_RANGES = 1 << 12
 MAX_PGMAPS = 1 << 16
@@ -72,6 +73,20 @@ class Pgmaps:
         """False where no types tell what a dev_pagemap is: then none is here."""
         self._all = list(self._read())
 
+    @property
+    def unknown(self) -> str | None:
+        """What is not known without which no map of a kernel with devices is found.
+
+        None where maps are known, where the kernel has none, and without types.
+        """
+        if self._target.enumerator("ZONE_DEVICE") is None:
+            return None
+        if self._target.variable(ARRAY) is None:
+            return f"no variable {ARRAY}"
+        types = "dev_pagemap", "range", "xarray", "xa_node"
+        lacking = next((t for t in types if self._target.struct(t) is None), None)
+        return None if lacking is None else f"no type {lacking}"
+
     def __iter__(self) -> Iterator[Pgmap]:
         """Every map once, by its first pfn."""
         return iter(self._all)
@@ -84,7 +99,7 @@ class Pgmaps:
         return None
 
     def _read(self) -> Iterator[Pgmap]:
-        array = self._target.variable("pgmap_array")
+        array = self._target.variable(ARRAY)
         if array is None or self._struct is None:
             return
         require_struct(self._target, "dev_pagemap", "type", "flags", *ALTMAP)

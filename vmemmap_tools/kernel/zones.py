@@ -17,6 +17,8 @@ from .memory import Memory, Record
 
 __all__ = ["TailPage", "Zone", "Zones"]
 
+NODES = ("node_data", "contig_page_data")
+"""Variables that lead to nodes: of kernels with NUMA, and without."""
 MAX_NODES = 1 << 16
 MAX_FOLIO_ORDERS = 64
 
@@ -69,6 +71,13 @@ class Zones:
             self._zones = list(self._read())
         self._by_va = {z.va: z for z in self._zones}
         self._by_index = {(z.node, z.index): z for z in self._zones}
+
+    @property
+    def unknown(self) -> str | None:
+        """What is not known without which no node is found; None without types."""
+        if not self.are_known or any(self._target.variable(n) for n in NODES):
+            return None
+        return f"no variable {' or '.join(NODES)}"
 
     def __iter__(self) -> Iterator[Zone]:
         """All zones, by node and index; unpopulated ones too."""

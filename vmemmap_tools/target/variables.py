@@ -57,6 +57,7 @@ VARIABLES = {
     "hugetlb_max_hstate": Declared("int"),
     "hugetlb_optimize_vmemmap_key": Declared("static_key_false"),
     "vmemmap_optimize_enabled": _BOOL,
+    "vmemmap_optimize_mode": Declared("vmemmap_optimize_mode"),
     # mm/memremap.c
     "pgmap_array": _XARRAY,
     # mm/page_alloc.c, mm/mm_init.c, mm/numa.c

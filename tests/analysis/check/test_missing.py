@@ -102,3 +102,32 @@ def test_and_what_it_could_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, _ = bench.faulty(["backing-frame-free", "backing-frame-slab"])
     why = "frames behind the 1 that cannot be in use"
     assert set(statuses(kernel, "F8", "F12").values()) == {("partly", why)}
+
+
+UNKNOWN = {
+    "hstates": ("F1", "F2", "F5", "F7", "F9", "F10", "F11"),
+    "hugetlb_max_hstate": ("F1", "F2", "F5", "F7", "F9", "F10", "F11"),
+    "pgmap_array": ("P1", "P5", "P8", "F10", "F11", "S3"),
+    "node_data": ("F4", "F11"),
+}
+"""Variables that a table of symbols may lack, and rules that need them."""
+
+
+@pytest.mark.parametrize("generation", ["6.12", "7.3"])
+@pytest.mark.parametrize("lost", UNKNOWN)
+def test_what_no_symbol_tells_is_not_damaged(generation: str, lost: str) -> None:
+    kernel = Bench(varied(generation)).healthy()
+    variable, unsigned = kernel.target.variable, kernel.target.unsigned
+    kernel.target.variable = (  # type: ignore[method-assign]
+        lambda name: None if name == lost else variable(name)
+    )
+    kernel.target.unsigned = (  # type: ignore[method-assign]
+        lambda name: None if name == lost else unsigned(name)
+    )
+    checker, findings = find(kernel)
+    assert [(f.rule, f.message) for f in findings if f.severity != "I"] == []
+    for rule in UNKNOWN[lost]:
+        account = checker.accounts[rule]
+        assert account.status in ("not applicable", "not checked"), rule
+        if (rule, generation) != ("F7", "7.3"):
+            assert f"no variable {lost}" in str(account.why), rule

@@ -137,10 +137,18 @@ class Context(Accounting):
     def hpg(self, folio: Folio, name: str) -> bool | None:
         return self.kernel.hugetlb.has_flag(folio, name)
 
+    def lacks_pools(self) -> str | None:
+        """Why a rule about hugetlb pools does not apply; None if it does."""
+        unknown = self.kernel.hugetlb.unknown
+        if unknown is not None:
+            return f"hugetlb pools are unknown here: {unknown}"
+        return None if self.pools else "this kernel has no hugetlb pools"
+
     def lacks_hpg(self, *names: str) -> str | None:
         """Why a rule that needs these HPG_* flags does not apply; None if it does."""
-        if not self.pools:
-            return "this kernel has no hugetlb pools"
+        why = self.lacks_pools()
+        if why is not None:
+            return why
         bits = self.kernel.hugetlb.flag_bits
         lacking = next((name for name in names if name not in bits), None)
         return None if lacking is None else f"no type tells what HPG_{lacking} is"
@@ -171,6 +179,11 @@ class Context(Accounting):
         ]
 
     # Device memory
+
+    def lacks_maps(self) -> str | None:
+        """Why a rule about device memory does not apply; None if it does."""
+        unknown = self.kernel.pgmaps.unknown
+        return None if unknown is None else f"device maps are unknown here: {unknown}"
 
     @cached_property
     def device_ranges(self) -> list[DeviceRange]:

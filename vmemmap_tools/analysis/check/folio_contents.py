@@ -24,10 +24,6 @@ __all__: list[str] = []
 MAX_SHOWN = 4
 
 
-def _without_hugetlb(context: Context) -> str | None:
-    return None if context.pools else "this kernel has no hugetlb pools"
-
-
 @rule(
     "F5",
     "a hugetlb folio has a proper head of its pool's order; each of its tails leads to "
@@ -40,7 +36,7 @@ def _without_hugetlb(context: Context) -> str | None:
     "are kept in the head alone. Freeing looks at every tail: with other words in it "
     "the page is bad, and the folio lost.",
     look="vmemmap page pfn:N: head",
-    applies=_without_hugetlb,
+    applies=Context.lacks_pools,
     racy=True,
     exceptions="Shared tail pages are judged once, by Z2. The first tails hold "
     "members of struct folio; restoring may have copied refcount 1 into all (known "

@@ -27,7 +27,7 @@ SELF_HOSTED = "PG_vmemmap_self_hosted"
 
 def without_folios(context: Context) -> str | None:
     """Why rules about the optimisation of hugetlb folios do not apply."""
-    return context.lacks("hugetlb-hvo")
+    return context.lacks("hugetlb-hvo") or context.lacks_pools()
 
 
 def evidence(context: Context, folio: Folio) -> dict[str, object]:
@@ -125,6 +125,7 @@ def flag_matches_mapping(context: Context) -> Iterator[Violation]:
     why="the head page holds the folio's counters and flags: shared with another "
     "folio each would change the other's, read-only every change faults.",
     look="vmemmap page pfn:HEAD: backs",
+    applies=Context.lacks_pools,
     racy=True,
     exceptions="Before 7.1 the folio's own tails alias its head page.",
 )

@@ -28,9 +28,19 @@ READ: Mapping[str, Callable[[Kernel], object]] = {
 }
 """What to look at before it is known whether a part is whole."""
 
+UNKNOWN: Mapping[str, Callable[[Kernel], str | None]] = {
+    "zones": lambda kernel: kernel.zones.unknown,
+    "folios": lambda kernel: kernel.hugetlb.unknown,
+    "device maps": lambda kernel: kernel.pgmaps.unknown,
+}
+"""What types and symbols do not tell, though this kernel has such."""
+
 
 def gap(kernel: Kernel, part: str) -> str | None:
     """What is missing of a part, in words; None if it is whole."""
+    unknown = UNKNOWN[part](kernel) if part in UNKNOWN else None
+    if unknown is not None:
+        return f"the {part} are unknown here: {unknown}"
     READ[part](kernel)
     found = kernel.missing.about(*PARTS[part])
     if not found:

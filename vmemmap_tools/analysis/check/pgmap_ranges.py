@@ -31,9 +31,12 @@ MAX_RANGES = 1 << 10
     "the range's own borders, and users map what the device says it is.",
     look="vmemmap dax; /sys/bus/dax/devices/*/resource, size, align",
     applies=lambda context: (
-        "this kernel has no pgmap_array"
-        if context.kernel.target.variable("pgmap_array") is None
-        else None
+        context.lacks_maps()
+        or (
+            "this kernel has no pgmap_array"
+            if context.kernel.target.variable("pgmap_array") is None
+            else None
+        )
     ),
     racy=True,
     exceptions="The head of a range that an altmap takes is not counted. A device that "

@@ -44,7 +44,7 @@ def _compounds(
 
 
 def _without_compounds(context: Context) -> str | None:
-    return context.lacks("dax-compound")
+    return context.lacks("dax-compound") or context.lacks_maps()
 
 
 def _backing_evidence(context: Context, head: int, pgmap: Pgmap) -> dict[str, object]:
@@ -154,8 +154,8 @@ def _sharing_is_predictable(context: Context) -> bool:
     )
 
 
-def _refcount_applies(context: Context) -> str | None:
-    return context.lacks("dax-dedup")
+def _without_sharing(context: Context) -> str | None:
+    return context.lacks("dax-dedup") or context.lacks_maps()
 
 
 @rule(
@@ -168,7 +168,7 @@ def _refcount_applies(context: Context) -> str | None:
     why="removal drops one reference per page-table entry and frees the frame with "
     "the last; too few and it is freed while others map it.",
     look="vmemmap page pfn:FRAME: refcount, backs",
-    applies=_refcount_applies,
+    applies=_without_sharing,
     needs=("page tables", "zones"),
     racy=True,
     exceptions="Zones' shared tail pages may be counted once and for each mapping.",
@@ -309,7 +309,7 @@ def _frames_outside(
     why="each later section is mapped whole to the frame found just below it.",
     look="vmemmap map --section NR",
     applies=lambda context: (
-        context.lacks("dax-dedup")
+        _without_sharing(context)
         or (
             "here tails are the zones' shared tail pages"
             if context.kernel.sections.order_member == "compound_page_order"

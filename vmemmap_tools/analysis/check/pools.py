@@ -100,9 +100,7 @@ def _counted_besides(context: Context) -> tuple[int, ...]:
     why="allocation takes folios from these lists by these counts, under one lock.",
     look="/sys/kernel/mm/hugepages; in drgn: list_for_each_entry over "
     "hstate.hugepage_freelists",
-    applies=lambda context: (
-        None if context.pools else "this kernel has no hugetlb pools"
-    ),
+    applies=Context.lacks_pools,
     racy=True,
     exceptions="Folios that are isolated for migration are on no list for a moment.",
     quick_omits="the lists",
@@ -145,6 +143,9 @@ def _lists(context: Context, hstate: Hstate) -> list[PoolList]:
                 f"the lists of {hstate.name} are not checked, since {why}"
             )
             return []
+    if not context.nodes:
+        context.leave_out(f"the lists of {hstate.name}: no type tells what a node is")
+        return []
     lists = [one for one in context.pool_lists if one.hstate.va == hstate.va]
     if not lists and not context.quick:
         context.leave_out(f"no type tells where the lists of {hstate.name} begin")
