@@ -131,6 +131,7 @@ def flag_matches_mapping(context: Context) -> Iterator[Violation]:
 )
 def head_page_is_own(context: Context) -> Iterator[Violation]:
     vmemmap = context.kernel.vmemmap
+    may_alias = prescribed_layout(context) not in ("page1-shared", "zone-shared")
     for folio in _suspects(context):
         backing = folio.backing
         if not backing.pages or backing.head_frame == HOLE:
@@ -145,7 +146,7 @@ def head_page_is_own(context: Context) -> Iterator[Violation]:
                 "read-only",
                 evidence(context, folio),
             )
-        own = _own_uses_of_head(context, folio)
+        own = _own_uses_of_head(context, folio) if may_alias else 1
         found = vmemmap.frames.mappings(backing.head_frame)
         if found != own:
             yield Violation(
@@ -160,18 +161,16 @@ def head_page_is_own(context: Context) -> Iterator[Violation]:
 
 
 def _own_uses_of_head(context: Context, folio: Folio) -> int:
-    """How many of a folio's own vmemmap pages may have its head's frame.
+    """How many of a folio's own vmemmap pages have its head's frame.
 
-    Where tails alias the head's page: all that do, one of a folio half restored more
-    or less.
+    All of one that is optimised, fewer of one that is half restored.
     """
-    if prescribed_layout(context) in ("page1-shared", "zone-shared"):
-        return 1
-    if folio.backing.layout == "self-shared":
-        return folio.backing.pages
+    layout, pages = folio.backing.layout, folio.backing.pages
+    if layout != "mixed":
+        return pages if layout == "self-shared" else 1
     first = context.kernel.pages.vmemmap_page(folio.pfn)
-    found = context.kernel.vmemmap.backing(first, folio.backing.pages)
-    return found.frames.count(folio.backing.head_frame)
+    frames = context.kernel.vmemmap.backing(first, pages).frames
+    return frames.count(folio.backing.head_frame)
 
 
 def _not_while_booting(context: Context) -> str | None:
