@@ -42,6 +42,7 @@ __all__ = [
 DMA, DMA32, NORMAL, MOVABLE, DEVICE = range(5)
 SECTION_PAGES = 32768
 SECTION_FRAMES = 512
+MAX_HSTATES = 4
 KERNEL_HALF = 0xFFFFC90000000000
 """An address of the kernel that no table maps by itself."""
 VMEMMAP = {4: 0xFFFFEA0000000000, 5: 0xFFD4000000000000}
@@ -86,6 +87,12 @@ class Machine:
         self._add_nodes(nodes)
         for name in self.generation.variables:
             self.target.define_int(name, 1, 4)
+        # No pool, and no device memory, yet.
+        self.target.define("pgmap_array", pointer(0))
+        self.target.define_int("hugetlb_max_hstate", 0, 4)
+        self.target.allocate_page()
+        size = self.target.structs["hstate"].size
+        self.target.define("hstates", array(0, MAX_HSTATES, size, "struct"))
 
     def kernel(self) -> Kernel:
         """Read this machine, its sections written as they now are."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from .facts import PAGE_FLAGS
-from .layouts import array
 from .machine import NORMAL, Machine
 from .memory import PAGE
 
@@ -51,8 +50,6 @@ def add_pool(machine: Machine, order: int, by_node: list[int], free: int = 0) ->
     """One more hstate, with so many folios on each node. Returns its address."""
     target, index = machine.target, len(machine.pools)
     layout = target.structs["hstate"]
-    if "hstates" not in target.variables:
-        target.define("hstates", array(0, 4, layout.size, "struct"))
     va = target.variables["hstates"].address + index * layout.size
     target.record(
         "hstate",

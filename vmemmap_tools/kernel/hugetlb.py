@@ -94,11 +94,9 @@ class Hugetlb:
         None where pools are known, where the kernel has none, and without types.
         """
         struct = self._target.struct("hstate")
-        is_built_in = bool(self.flag_bits or (struct and struct.members))
-        if not self.pools_are_known or not is_built_in:
+        # Empty without CONFIG_HUGETLB_PAGE.
+        if not self.pools_are_known or struct is None or not struct.members:
             return None
-        if struct is None:
-            return "no type hstate"
         for name in ("hstates", "hugetlb_max_hstate"):
             if self._target.variable(name) is None:
                 return f"no variable {name}"
