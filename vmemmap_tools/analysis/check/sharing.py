@@ -9,7 +9,7 @@ explains is dropped at once; what is left is the material of several rules.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,6 +67,7 @@ class Sharing:
         self._vmemmap = kernel.vmemmap
         self._pages = kernel.pages
         self._tails = kernel.tail_frames
+        self._tail_frames = sorted(self._tails)
         self._format = kernel.geometry.table_format
         self._shift = kernel.geometry.page_shift
         self.ghosts: list[Ghost] = []
@@ -117,9 +118,11 @@ class Sharing:
         frame = vmemmap.frame(first)
         if self._format.is_readonly(entry):
             yield Odd("readonly", first, count, frame, entry)
-        for tail in self._tails:
+        low = bisect_left(self._tail_frames, frame)
+        high = bisect_left(self._tail_frames, frame + count)
+        for tail in self._tail_frames[low:high]:
             # A tail page with a single user is mapped, but not shared.
-            if 0 <= tail - frame < count and tail not in vmemmap.frames.shared:
+            if tail not in vmemmap.frames.shared:
                 yield Odd("foreign-tail", first + tail - frame, 1, tail, entry)
         if not vmemmap.frames.shared:
             return
