@@ -28,6 +28,7 @@ __all__ = [
     "device_zones",
     "folio_backing",
     "has_hvo",
+    "has_lost_boot_page",
     "has_restore_defect",
     "optimised_pages",
     "order_of_head",
@@ -91,6 +92,11 @@ def has_restore_defect(truth: Truth) -> bool:
     pools = sum(pool.total for pool in truth.hugetlb if pool.node is None)
     has_complained = "Bad page state" in truth.parts["dmesg"]
     return has_complained and len(truth.hugetlb_head_pfns) > pools
+
+
+def has_lost_boot_page(truth: Truth) -> bool:
+    """Whether page checks refused a gigantic boot page for references of its tails."""
+    return "page dumped because: nonzero _refcount" in truth.parts["dmesg"]
 
 
 def order_of_head(truth: Truth, pfn: int) -> int:

@@ -15,7 +15,13 @@ from vmemmap_tools.commands.session import Session
 
 from .compare import Compare
 from .dumps import Dump
-from .expect import boot_pages, has_hvo, has_restore_defect, optimised_pages
+from .expect import (
+    boot_pages,
+    has_hvo,
+    has_lost_boot_page,
+    has_restore_defect,
+    optimised_pages,
+)
 from .truth import Truth
 
 pytestmark = pytest.mark.rare
@@ -75,6 +81,8 @@ def expected_errors(dump: Dump, truth: Truth) -> dict[tuple[str, str], int]:
         expected["F6", "restore-copies-head"] = 8 * FREED_PAGES
     if has_boot_tail(dump, truth):
         expected["Z2", "boot-tail-refcount"] = 1
+        if has_lost_boot_page(truth):
+            expected["F6", "boot-tail-refcount"] = 1
     return expected
 
 

@@ -250,9 +250,9 @@ def _cpus(context: Context) -> int:
     racy=True,
     thorough=True,
     exceptions="A CPU that makes, splits or frees a compound page leaves one such page "
-    "without a hugetlb type for a moment: a warning, unless there are more than CPUs. "
-    "It stays where a gigantic boot page could not be freed for the references of its "
-    "tails (known issue boot-tail-refcount).",
+    "without a hugetlb type for a moment: a warning, unless there are more than CPUs "
+    "or references of its tails kept a gigantic boot page from being freed (known "
+    "issue boot-tail-refcount).",
 )
 def heads_are_heads(context: Context) -> Iterator[Violation]:
     clones = restored_clones(context)
@@ -263,7 +263,8 @@ def heads_are_heads(context: Context) -> Iterator[Violation]:
     for clone in clones:
         certain = clone.is_hugetlb or many
         certain = certain or any(0 < p - clone.pfn < reach for p in by_hugetlb)
-        pattern = clone.is_hugetlb or bool(by_hugetlb)
+        known = _known(context, clone, clone.is_hugetlb or bool(by_hugetlb))
+        certain = certain or known == BOOT_TAIL_REFCOUNT
         yield Violation(
             Place("pfn", clone.pfn),
             f"stale head, kind {clone.kind}"
@@ -283,5 +284,5 @@ def heads_are_heads(context: Context) -> Iterator[Violation]:
                 "frame_pfn": clone.frame,
             },
             severity=None if certain else "W",
-            known_issue=_known(context, clone, pattern),
+            known_issue=known,
         )
