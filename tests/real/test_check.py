@@ -100,8 +100,6 @@ def test_warnings_are_defects_that_were_mended_upstream(
 ) -> None:
     answer, _ = check(dump)
     found, mended = set(findings(answer, "W")), {("P3", "dax-migratetype")}
-    if has_boot_tail(dump, truth):
-        mended.add(("F6", "boot-tail-refcount"))  # of one that was given back
     if counts_whole_dax(dump):
         mended.add(("C3", "dax-accounting"))
     unknown = found - mended
