@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.machine import DEVICE, DMA32, MOVABLE, NORMAL, Machine
 from tests.fakes.pools import add_tail_page
 from vmemmap_tools.kernel.layout import Geometry
-from vmemmap_tools.target.base import Variable
+from vmemmap_tools.target.base import Struct, Variable
 
 VMEMMAP = 0xFFFFEA0000000000
 
@@ -153,7 +153,8 @@ def test_the_first_tail_is_order_7_the_last_order_22(like: str) -> None:
     assert [t.order for t in zone.tails] == [7, 18, 22]
 
 
-def test_without_hugetlb_the_last_tail_is_order_18() -> None:
+@pytest.mark.parametrize("is_declared", [False, True])
+def test_without_hugetlb_the_last_tail_is_order_18(is_declared: bool) -> None:
     # What lies behind a pointer to so short an array is another's (4.3).
     m = Machine("G5b")
     for order in 9, 18, 19, 22:
@@ -164,6 +165,8 @@ def test_without_hugetlb_the_last_tail_is_order_18() -> None:
     for name in "hstate", "hstates", "hugetlb_max_hstate":
         m.target.structs.pop(name, None)
         m.target.variables.pop(name, None)
+    if is_declared:
+        m.target.structs["hstate"] = Struct("hstate", 0, {})
     zone = m.kernel().zones.get(0, NORMAL)
     assert zone is not None
     assert [tail.order for tail in zone.tails] == [9, 18]

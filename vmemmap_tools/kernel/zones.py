@@ -177,8 +177,9 @@ class Zones:
     @property
     def _max_folio_order(self) -> int:
         """``MAX_FOLIO_ORDER``: PUD_ORDER where there are no hugetlb folios."""
-        g = self._geometry
-        if self._target.struct("hstate") is not None:
+        g, hstate = self._geometry, self._target.struct("hstate")
+        # Without CONFIG_HUGETLB_PAGE there is none, or an empty one.
+        if hstate is not None and hstate.members:
             return g.max_folio_order
         return min(g.max_folio_order, g.table_format.shift(3) - g.page_shift)
 
