@@ -12,12 +12,16 @@ import contextlib
 import json
 import random
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.analysis.machines import busy
 from tests.commands.test_hostile import DAMAGES, run
 from tests.model.kernels import varied
+from vmemmap_tools.analysis.check.context import Context, DeviceRange
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.faults.find import get_pte
 from vmemmap_tools.model.machine import Machine
@@ -148,3 +152,33 @@ def _toggle_device(machine: Machine) -> None:
         machine.dax_remove("dax1")
     else:
         machine.dax_add("dax1", "14G", "260M", align="2M", namespace=False, dumped=True)
+
+
+class CountedRanges(list[DeviceRange]):
+    """Ranges of device memory, and how many of them were taken to be looked at."""
+
+    taken = 0
+
+    def __iter__(self) -> Iterator[DeviceRange]:
+        self.taken += len(self)
+        return super().__iter__()
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        self.taken += len(found) if isinstance(index, slice) else 1
+        return found
+
+
+def test_maps_that_name_all_memory_do_not_each_look_at_all_ranges(bench: Bench) -> None:
+    kernel = bench.healthy()
+    one, *_ = kernel.pgmaps
+    maps = [
+        replace(one, va=i, ranges=((8 * i, 8 * i + 4), (8 * i + 1, 1 << 40)))
+        for i in range(1, 201)
+    ]
+    ranges = CountedRanges(DeviceRange(p, *p.ranges[0], 0) for p in maps)
+    context = Context(kernel)
+    context.__dict__["device_ranges"] = ranges
+    for pgmap in maps:
+        context.map_nodes.of(pgmap)
+    assert ranges.taken <= 2 * len(maps)

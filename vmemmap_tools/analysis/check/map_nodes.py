@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...kernel.pgmap import Pgmap
 from ...target.base import Fault
 
 if TYPE_CHECKING:
-    from .context import Context
+    from .context import Context, DeviceRange
 
 __all__ = ["MapNodes"]
 
@@ -41,12 +42,24 @@ class MapNodes:
 
     def _samples(self, pgmap: Pgmap) -> Iterator[int]:
         """pfns at the start, in the middle and at the end of a map's ranges."""
-        for start, end in pgmap.ranges[:MAX_RANGES]:
-            for one in self._context.device_ranges_in(start, end):
-                if one.pgmap is pgmap and one.first_pfn < one.end:
-                    yield one.first_pfn
-                    yield (one.first_pfn + one.end) // 2
-                    yield one.end - 1
+        for one in self._ranges.get(pgmap.va, ()):
+            if one.first_pfn < one.end:
+                yield one.first_pfn
+                yield (one.first_pfn + one.end) // 2
+                yield one.end - 1
+
+    @cached_property
+    def _ranges(self) -> dict[int, list[DeviceRange]]:
+        """The ranges to ask of each map, by its address.
+
+        Not sought by the borders that a map names: a damaged map may name everything.
+        """
+        found: dict[int, list[DeviceRange]] = {}
+        for one in self._context.device_ranges:
+            ranges = found.setdefault(one.pgmap.va, [])
+            if len(ranges) < MAX_RANGES:
+                ranges.append(one)
+        return found
 
     def _node_of(self, pfn: int) -> int | None:
         """The node that a struct page names; None if it is blank or not here."""
