@@ -49,16 +49,14 @@ class Pageblocks:
         )
 
     @cached_property
-    def order(self) -> int:
+    def order(self) -> int | None:
         """``pageblock_order``: a variable, or a macro that no type shows.
 
         It is a huge page's where there are some, MAX_PAGE_ORDER in kernels without, and
-        less where PAGE_BLOCK_MAX_ORDER says so.
+        less where PAGE_BLOCK_MAX_ORDER says so. None where nothing tells.
         """
-        return (
-            self._target.unsigned("pageblock_order")
-            or self._order_of_boot_sections()
-            or self._geometry.arch.huge_page_order
+        return self._target.unsigned("pageblock_order") or (
+            self._order_of_boot_sections()
         )
 
     def _order_of_boot_sections(self) -> int | None:
@@ -71,18 +69,30 @@ class Pageblocks:
         if not distances or not self._bits:
             return None
         room, _ = distances.most_common(1)[0]
-        orders = range(self._geometry.pages_per_section.bit_length())
+        orders = range(self._section_order + 1)
         return next((o for o in orders if self._bytes(o) == room), None)
 
     @property
     def is_known(self) -> bool:
         """Whether this kernel's pageblock flags can be decoded."""
-        return bool(self._bits and self._at is not None and self.migratetypes)
+        return bool(
+            self._bits
+            and self._at is not None
+            and self.migratetypes
+            and self.order is not None
+        )
 
     @property
     def usage_bytes(self) -> int:
-        """``mem_section_usage_size()``: the struct and its flexible array."""
-        return self._bytes(self.order)
+        """``mem_section_usage_size()``: the struct and its flexible array.
+
+        Where the size of pageblocks is unknown, what it has at the least.
+        """
+        return self._bytes(self._section_order if self.order is None else self.order)
+
+    @property
+    def _section_order(self) -> int:
+        return self._geometry.pages_per_section.bit_length() - 1
 
     def _bytes(self, order: int) -> int:
         count = self._geometry.pages_per_section >> order
@@ -92,6 +102,7 @@ class Pageblocks:
     def of_section(self, section: Section) -> list[int]:
         """The migratetype of every pageblock of a section. Raises `Fault`."""
         assert self._bits is not None and self._at is not None
+        assert self.order is not None
         count = self._geometry.pages_per_section >> self.order
         if not section.usage_va:
             raise Fault(0, 0, "unmapped")
@@ -110,6 +121,7 @@ class Pageblocks:
         section = self._sections.of_pfn(pfn)
         if section is None or not section.has_mem_map or not self.is_known:
             return None
+        assert self.order is not None
         offset = pfn % self._geometry.pages_per_section
         return self.of_section(section)[offset >> self.order]
 

@@ -15,10 +15,12 @@ import pytest
 
 from tests.commands.asking import ask
 from tests.model.image_target import image_target
-from tests.model.kernels import small
+from tests.model.kernels import MIB, small
 from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.commands import VERBS
 from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.model.boot import NodeMemory
+from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.target.base import Member, Struct, Target, Variable
 
 MISSING: dict[str, tuple[str, ...]] = {
@@ -136,6 +138,22 @@ def test_pageblocks_are_as_large_as_boot_memory_says(
     assert Context(made).pageblocks.order == order
     rows = ask(made, "check")["rows"]
     assert [row for row in rows if row["severity"] != "I"] == []
+
+
+@pytest.mark.parametrize("generation", ["5.14", "6.12", "7.3"])
+def test_pageblocks_are_not_judged_where_nothing_tells_their_size(
+    generation: str,
+) -> None:
+    machine = Machine(generation, {0: NodeMemory([(0, 128 * MIB)])})
+    machine.core.arch = replace(machine.core.arch, pageblock_order=10)
+    machine.dax_add("dax0", "4G", "256M", namespace=False, dumped=True)
+    made = Kernel(Without(image_target(machine.image()), "HUGETLB_PAGE"))
+    assert Context(made).pageblocks.order is None
+    answer = ask(made, "check")
+    assert [row for row in answer["rows"] if row["severity"] != "I"] == []
+    (p3,) = (r for r in answer["totals"]["rules"] if r["rule"] == "P3")
+    why = "this kernel's pageblock flags cannot be decoded"
+    assert (p3["status"], p3["why"]) == ("not applicable", why)
 
 
 def test_before_5_16_a_kernel_boots_until_it_runs() -> None:

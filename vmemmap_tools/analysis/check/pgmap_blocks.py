@@ -80,6 +80,7 @@ def device_pageblocks_are_movable(context: Context) -> Iterator[Violation]:
 def _pageblocks(context: Context, one: DeviceRange) -> Iterator[tuple[int, int]]:
     """(first pfn, migratetype) of the pageblocks that lie inside a range."""
     blocks = context.pageblocks
+    assert blocks.order is not None
     step = 1 << blocks.order
     for section in context.kernel.sections.between(one.first_pfn, one.end):
         if not section.has_mem_map:
