@@ -126,8 +126,14 @@ def _find_vmlinux(files: Sequence[str]) -> ElfSymbols | None:
                 continue  # it may have been given for its BTF
             return given
     found = _loaded_symbols()
-    if found is not None:
-        found.require_whole()
+    try:
+        if found is not None:
+            found.require_whole()
+    except SymbolsMissing as error:
+        raise TargetError(
+            f"{error}: give the whole vmlinux (set vmemmap symbols FILE), or leave its "
+            "symbols to the dump (symbol-file without a name)"
+        ) from None
     # Those who open a target move its symbols to where the kernel runs.
     return None if found is None else copy(found)
 
