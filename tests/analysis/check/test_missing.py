@@ -104,6 +104,14 @@ def test_and_what_it_could_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(statuses(kernel, "F8", "F12").values()) == {("partly", why)}
 
 
+def test_pools_that_are_not_in_the_dump_are_not_said_to_be_none(bench: Bench) -> None:
+    pools = bench.machine.image().hstates
+    found = accounts(bench, {hstate.pa >> 12 for hstate in pools})
+    for rule in "F1", "F2", "F5", "F9":
+        assert found[rule].status == "not applicable", rule
+        assert str(found[rule].why).startswith("the hstates are not whole here"), rule
+
+
 UNKNOWN = {
     "hstates": ("F1", "F2", "F5", "F7", "F9", "F10", "F11"),
     "hugetlb_max_hstate": ("F1", "F2", "F5", "F7", "F9", "F10", "F11"),

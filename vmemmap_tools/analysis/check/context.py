@@ -142,7 +142,9 @@ class Context(Accounting):
         unknown = self.kernel.hugetlb.unknown
         if unknown is not None:
             return f"hugetlb pools are unknown here: {unknown}"
-        return None if self.pools else "this kernel has no hugetlb pools"
+        if self.pools:
+            return None
+        return self.gap("hstates") or "this kernel has no hugetlb pools"
 
     def lacks_hpg(self, *names: str) -> str | None:
         """Why a rule that needs these HPG_* flags does not apply; None if it does."""

@@ -22,6 +22,7 @@ READ: Mapping[str, Callable[[Kernel], object]] = {
     "page tables": lambda kernel: kernel.vmemmap,
     "sections": lambda kernel: len(kernel.sections),
     "zones": lambda kernel: kernel.zones,
+    "hstates": lambda kernel: kernel.hugetlb.hstates,
     "folios": lambda kernel: kernel.hugetlb.folios(),
     "device maps": lambda kernel: kernel.pgmaps,
     "memory blocks": lambda kernel: kernel.sections.memory_block_va(0),
