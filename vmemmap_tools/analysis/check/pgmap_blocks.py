@@ -14,8 +14,7 @@ from ...target.base import Fault
 from .context import Context, DeviceRange
 from .findings import Place, Violation, hexed
 from .known import DAX_MIGRATETYPE, MISSING_PGD_SYNC
-from .pgmap_pages import has_maps
-from .pgmaps import place
+from .pgmaps import place, without_maps
 from .registry import rule
 
 __all__: list[str] = []
@@ -24,7 +23,7 @@ __all__: list[str] = []
 def _pageblocks_apply(context: Context) -> str | None:
     if not context.pageblocks.is_known:
         return "this kernel's pageblock flags cannot be decoded"
-    return has_maps(context)
+    return without_maps(context)
 
 
 @rule(

@@ -16,20 +16,13 @@ from ..dax import compounds_of
 from .context import Context, DeviceRange
 from .findings import Violation, hexed
 from .known import DAX_UNINITIALISED
-from .pgmaps import place
+from .pgmaps import place, without_maps
 from .registry import rule
 
-__all__ = ["has_maps"]
+__all__: list[str] = []
 
 POISON = (1 << 64) - 1
 CHUNK_PAGES = 1 << 15
-
-
-def has_maps(context: Context) -> str | None:
-    """Why there are no device maps, None if there may be some."""
-    if context.kernel.target.variable("pgmap_array") is None:
-        return "this kernel has no pgmap_array"
-    return None
 
 
 @rule(
@@ -44,7 +37,7 @@ def has_maps(context: Context) -> str | None:
     why="page_zone(), page_to_nid() and the map of a page are taken from here by "
     "everything that gets hold of a device page.",
     look="vmemmap page pfn:N",
-    applies=has_maps,
+    applies=without_maps,
     racy=True,
     thorough=True,
     exceptions="The struct pages of what a driver reserves in front of its altmap are "

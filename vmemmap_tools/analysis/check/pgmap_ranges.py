@@ -11,7 +11,7 @@ from ...target.base import Fault
 from .context import Context
 from .dax_devices import devices_agree
 from .findings import Violation, hexed
-from .pgmaps import place
+from .pgmaps import place, without_maps
 from .registry import rule
 
 __all__: list[str] = []
@@ -30,14 +30,7 @@ MAX_RANGES = 1 << 10
     why="get_dev_pagemap() finds the map of a pfn in the array, the sharing goes by "
     "the range's own borders, and users map what the device says it is.",
     look="vmemmap dax; /sys/bus/dax/devices/*/resource, size, align",
-    applies=lambda context: (
-        context.lacks_maps()
-        or (
-            "this kernel has no pgmap_array"
-            if context.kernel.target.variable("pgmap_array") is None
-            else None
-        )
-    ),
+    applies=without_maps,
     racy=True,
     exceptions="The head of a range that an altmap takes is not counted. A device that "
     "kmem has made System RAM may keep the pointer to a map that is gone.",

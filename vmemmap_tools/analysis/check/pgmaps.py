@@ -18,11 +18,19 @@ from .findings import Place, Violation, hexed
 from .known import ALTMAP_ERROR_PATH
 from .registry import rule
 
-__all__: list[str] = []
+__all__ = ["place", "without_maps"]
 
 
 def place(start: int) -> Place:
     return Place("pgmap", start)
+
+
+def without_maps(context: Context) -> str | None:
+    """Why there are no device maps to look at, None if there may be some."""
+    unknown = context.lacks_maps()
+    if unknown is None and context.kernel.target.variable("pgmap_array") is None:
+        return "this kernel has no pgmap_array"
+    return unknown
 
 
 def _compounds(
