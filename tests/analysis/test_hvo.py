@@ -132,7 +132,7 @@ def test_info_names_the_moved_kernel_and_the_direct_map() -> None:
 
 def test_info_says_what_is_lost() -> None:
     m = Machine("7.3")
-    for name in ("pgmap_array", "hstates"):
+    for name in ("node_states", "pgmap_array", "hstates"):
         del m.target.variables[name]
     sentences = lost(m.kernel())
     assert [s.split(":")[0] for s in sentences] == [

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from unittest import mock
 
 import pytest
 
@@ -149,6 +150,19 @@ def test_what_is_lost_is_said_and_is_null_and_not_zero() -> None:
     row = answer(kernel, "hvo")["rows"][0]
     assert (row["total"], row["free"], row["flagged"]) == (None, None, None)
     assert row["found"] > 0 and row["saved_bytes"] > 0
+
+
+def test_symbols_are_known_without_memory_hotplug() -> None:
+    kernel = machine().kernel("vmcoreinfo")
+    find = kernel.target.symbol
+    with mock.patch.object(
+        kernel.target,
+        "symbol",
+        lambda name: None if name == "sections_per_block" else find(name),
+    ):
+        totals = answer(kernel, "info")["totals"]
+    assert not any(sentence.startswith("no symbols") for sentence in totals["lost"])
+    assert "totals.policy" not in totals["lost_fields"]["hvo"]
 
 
 def test_with_types_nothing_is_lost() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ..kernel.features import ANY_VARIABLE
 from ..kernel.kernel import Kernel
 from ..target.base import TargetError
 from .hvo import pools_by_node
@@ -15,6 +16,9 @@ LOSSES = (
     ("hstates", "hugetlb pools and folios cannot be found"),
     ("node_data", "nodes and zones cannot be found, unless there is one node only"),
 )
+"""Variables of kernels that have memory blocks, ZONE_DEVICE, hugetlb, several nodes."""
+OF_EVERY_KERNEL = "node_states"
+"""A variable of mm/ that no configuration leaves out, and that the views read."""
 
 WITHOUT_TYPES = (
     "zones: names, spans, shared tail pages; the zone of sections, folios and pages",
@@ -115,6 +119,8 @@ def lost(kernel: Kernel) -> list[str]:
         if not _knows_variables(kernel):
             reasons += [f"no symbols: {cost}" for cost in WITHOUT_SYMBOLS]
         return reasons
+    if kernel.target.variable(OF_EVERY_KERNEL) is not None:
+        return []  # Variables can be found: the kernel has none that is not.
     return [
         f"no variable {name}: {cost}"
         for name, cost in LOSSES
@@ -163,7 +169,7 @@ def refuse_lost(kernel: Kernel, verb: str, **options: object) -> None:
 
 
 def _knows_variables(kernel: Kernel) -> bool:
-    return kernel.target.symbol("sections_per_block") is not None
+    return kernel.target.symbol(ANY_VARIABLE) is not None
 
 
 def _may_have_devices(kernel: Kernel) -> bool:

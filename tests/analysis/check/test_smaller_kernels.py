@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Kernels that were built without NUMA, HUGETLB_PAGE or ZONE_DEVICE.
+"""Kernels that were built without NUMA, HUGETLB_PAGE, ZONE_DEVICE or MEMORY_HOTPLUG.
 
 Their types, variables and enumerators do not exist. Nothing is wrong with them: each
 verb answers, `check` finds nothing, and each rule says what became of it.
@@ -17,6 +17,7 @@ from tests.commands.asking import ask
 from tests.model.image_target import image_target
 from tests.model.kernels import MIB, small
 from vmemmap_tools.analysis.check.context import Context
+from vmemmap_tools.analysis.losses import lost
 from vmemmap_tools.commands import VERBS
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.boot import NodeMemory
@@ -40,11 +41,12 @@ MISSING: dict[str, tuple[str, ...]] = {
         ),
         *("dev_dax", "dax_region", "ZONE_DEVICE", "SECTION_TAINT_ZONE_DEVICE_BIT"),
     ),
-    "NUMA": ("node_data", "node_states"),
+    "MEMORY_HOTPLUG": ("memory_block", "memory_blocks", "sections_per_block"),
+    "NUMA": ("node_data",),
 }
 OLDER = {"FREEING_INITMEM": ("SYSTEM_FREEING_INITMEM",)}
 """Names that a kernel without the option does not have."""
-RULES = {"HUGETLB_PAGE": ("F5",), "ZONE_DEVICE": ("P1", "P3"), "NUMA": ()}
+RULES = {"HUGETLB_PAGE": ("F5",), "ZONE_DEVICE": ("P1", "P3")}
 """Rules that have nothing to look at then."""
 
 
@@ -121,8 +123,13 @@ def test_nothing_is_wrong_with_them(generation: str, option: str) -> None:
     assert len(status) == 45
     for rule in status.values():
         assert rule["status"] == "checked" or rule["why"], rule
-    for name in RULES[option]:
+    for name in RULES.get(option, ()):
         assert status[name]["status"] == "not applicable", status[name]
+
+
+@pytest.mark.parametrize("option", MISSING)
+def test_what_a_kernel_does_not_have_is_not_lost(option: str) -> None:
+    assert lost(kernel("7.3", option)) == []
 
 
 @pytest.mark.parametrize("order", [5, 10])
