@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What rules P1, P2 and F6 let pass, and that nothing beside it passes.
+"""What rules P1, P2, F5 and F6 let pass, and that nothing beside it passes.
 
 Each healthy machine here bears the exception: the rule would tell without it.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.model.kernels import GIB, MIB, varied
+from tests.model.kernels import GIB, MIB, small, varied
 from vmemmap_tools.analysis.check import Finding
 from vmemmap_tools.analysis.dax import compounds_of
 from vmemmap_tools.kernel.kernel import Kernel
@@ -20,6 +20,8 @@ from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.target.base import Struct
 
 from .overlay import Bench, find
+
+TAIL_MAPPING = 0xDEAD000000000400
 
 
 def said(kernel: Kernel, rule: str) -> list[Finding]:
@@ -186,3 +188,30 @@ def test_f6_a_boot_page_with_references_in_its_tails_is_known(generation: str) -
         severity = "W" if issue is None else "E"
         assert (found.severity, found.known_issue) == (severity, issue)
         assert found.where.id == head
+
+
+@pytest.mark.parametrize("generation", ["6.12", "7.3"])
+def test_f5_without_cgroup_hugetlb_nothing_writes_of_cgroups(generation: str) -> None:
+    # The mapping of a tail, and whatever was the index of a page, stand there still.
+    machine = small(generation)
+    machine.hugetlb_alloc("2M", 2)
+    bench = Bench(machine)
+    first, second = (f.pfn for f in bench.healthy().hugetlb.folios())
+    assert said(bench.healthy(), "F5") == []
+    image = machine.image()
+    _write_cgroups(image, first, TAIL_MAPPING, 0x1234)
+    assert said(bench.over(image), "F5") == []
+
+    _write_cgroups(image, second, 0, 0x1234)
+    (found,) = said(bench.over(image), "F5")
+    assert found.where.id == second and found.count == 1
+    assert found.found == {"_hugetlb_cgroup_rsvd": "0x1234"}
+
+
+def _write_cgroups(image: Image, head: int, cgroup: int, reserved: int) -> None:
+    size = image.types.sizeof("struct page")
+    for name, value in ("cgroup", cgroup), ("cgroup_rsvd", reserved):
+        index, at = divmod(image.types.offsetof(f"folio._hugetlb_{name}"), size)
+        image.memory.write(
+            image.page_pa(head + index) + at, value.to_bytes(8, "little")
+        )

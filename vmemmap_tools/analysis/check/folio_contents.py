@@ -40,7 +40,8 @@ MAX_SHOWN = 4
     racy=True,
     exceptions="Shared tail pages are judged once, by Z2. The first tails hold "
     "members of struct folio; restoring may have copied refcount 1 into all (known "
-    "issue boot-tail-refcount).",
+    "issue boot-tail-refcount). Without CGROUP_HUGETLB nothing writes the words of "
+    "its cgroups.",
     quick_omits="the tails and the pools' lists",
 )
 def tails_lead_to_head(context: Context) -> Iterator[Violation]:

@@ -19,6 +19,7 @@ from .context import Context
 from .findings import Place, Violation, hexed
 from .known import BOOT_TAIL_REFCOUNT, RESTORE_COPIES_HEAD
 from .tail_words import (
+    TAIL_MAPPING,
     Member,
     by_word,
     first_tail_members,
@@ -37,6 +38,7 @@ NEVER_ON_HUGETLB = (
     "PG_unevictable",
     "PG_mlocked",
 )
+CGROUPS = ("_hugetlb_cgroup", "_hugetlb_cgroup_rsvd")
 MAX_SHOWN = 4
 PARTS = ((1, 2), (2, PAGES_OF_FOLIO_HEAD), (PAGES_OF_FOLIO_HEAD, 1 << 63))
 """Tails that hold alike: behind the head, below the rest of a folio, the others."""
@@ -58,11 +60,19 @@ class FolioWords:
         self._most = _buddy_order(context)
         self._head = _head_members(context)
         self._free = _free_members(context)
+        self._unwritten = _unwritten_members(context)
         self._counts = _count_members(context)
+        head, free = self._head, (self._free, self._free_without_cgroups)
         self._usual_heads = [
-            _Words(members, self._order)
-            for members in (self._head, [*self._head, *self._free])
+            [_Words(head, self._order)],
+            [_Words([*head, *members], self._order) for members in free],
         ]
+
+    @property
+    def _free_without_cgroups(self) -> list[Member]:
+        """What the head of a free folio holds in a kernel without CGROUP_HUGETLB."""
+        kept = [m for m in self._free if m.name not in CGROUPS]
+        return [*kept, *self._unwritten] if self._unwritten else self._free
 
     def offsets_of(self, folio: Folio) -> list[int]:
         """Of which words of its tails `judge` asks."""
@@ -151,9 +161,12 @@ class FolioWords:
         context, order = self._context, self._order
         is_free = bool(context.hpg(folio, "freed"))
         count = self._counts[0].of(data, 0, order) if self._counts else 0
-        if count in (0, 1 << folio.order) and self._usual_heads[is_free].fit(data):
+        is_usual = any(words.fit(data) for words in self._usual_heads[is_free])
+        if count in (0, 1 << folio.order) and is_usual:
             return
         members = [*self._head, *self._free] if is_free else self._head
+        if any(not m.is_wrong_in(data, 0, order) for m in self._unwritten):
+            members = [m for m in members if m.name not in CGROUPS]
         expected = {m.name: m.value for m in members}
         wrong = {
             m.name: m.of(data, 0, order)
@@ -238,12 +251,28 @@ def _free_members(context: Context) -> list[Member]:
         (folio, "_large_mapcount", -1),
         (folio, "_pincount", 0),
         (folio, "_hugetlb_subpool", 0),
-        (folio, "_hugetlb_cgroup", 0),
-        (folio, "_hugetlb_cgroup_rsvd", 0),
+        *((folio, name, 0) for name in CGROUPS),
     ):
         if struct is not None and name in struct:
             members.append(_member(struct, name, value))
     return members
+
+
+def _unwritten_members(context: Context) -> list[Member]:
+    """What stands for the cgroup of a folio in a kernel without CGROUP_HUGETLB.
+
+    ``set_hugetlb_cgroup()`` does nothing there: it is the ``mapping`` of a tail still,
+    and the next word is what the page before it left behind.
+    """
+    pages, folio = context.kernel.pages, context.kernel.target.struct("folio")
+    if folio is None or not all(name in folio for name in CGROUPS):
+        return []
+    if "mapping" not in pages.struct or folio.offset(
+        CGROUPS[0]
+    ) % pages.size != pages.struct.offset("mapping"):
+        return []
+    mapping = TAIL_MAPPING + context.geometry.arch.illegal_pointer
+    return [_member(folio, CGROUPS[0], mapping)]
 
 
 def _count_members(context: Context) -> list[Member]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 __all__ = [
+    "TAIL_MAPPING",
     "Member",
     "by_word",
     "first_tail_members",
