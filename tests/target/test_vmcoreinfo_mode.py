@@ -11,6 +11,7 @@ import pytest
 from tests.model.kernels import guest, small
 from vmemmap_tools.cli import main
 from vmemmap_tools.kernel.bare import find_mem_map_base, finds_pointers
+from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.target.base import TargetError
 from vmemmap_tools.target.providers import compose
 from vmemmap_tools.target.vmcoreinfo import VmcoreInfo
@@ -131,6 +132,32 @@ def test_tails_tell_how_they_name_their_head(
 ) -> None:
     found = finds_pointers(lambda: iter([words(*values)]), 8, 64, WINDOW, "little")
     assert found is says
+
+
+def masks(kernel: Kernel) -> bool | None:
+    (found,) = (f.present for f in kernel.features if f.name == "compound-mask")
+    return found
+
+
+def test_where_no_tail_is_found_it_is_not_known_how_they_name_their_head() -> None:
+    kernel = Described(small("7.3")).kernel("vmcoreinfo", has_kallsyms=False)
+    assert masks(kernel) is None
+    assert kernel.is_untold("zone-shared-tails") and kernel.is_untold("hugetlb-hvo")
+
+
+def test_few_tails_tell_wherever_they_are() -> None:
+    kernel = Described(small("7.3")).kernel("vmcoreinfo", has_kallsyms=False)
+    number = 0x235
+    place = kernel.vmemmap.frame(number) << 12
+    read, head = kernel.target.read_physical, kernel.pages.va(number << 6)
+    tails = words(0, *[head + 1] * 63)
+
+    def with_tails(address: int, size: int) -> bytes:
+        start = address - place
+        return tails[start : start + size] if 0 <= start < 4096 else read(address, size)
+
+    with mock.patch.object(kernel.target, "read_physical", with_tails):
+        assert masks(kernel.fresh()) is False
 
 
 # The whole

@@ -66,7 +66,7 @@ def _decoding(kernel: Kernel) -> Iterator[Evidence]:
         "node and zone bits",
         f"{pages.nodes_width} and "
         f"{'unknown' if pages.zones_width is None else pages.zones_width}",
-        "length of node_data, __MAX_NR_ZONES",
+        f"{pages.nodes_source}, __MAX_NR_ZONES",
     )
 
 

@@ -235,10 +235,11 @@ ANY_VARIABLE = "init_mm"
 """A variable that every kernel has and VMCOREINFO does not name: shows a full table."""
 
 
-def features_without_types(target: Target, has_mask: bool) -> list[Feature]:
+def features_without_types(target: Target, has_mask: bool | None) -> list[Feature]:
     """What symbols and the contents of tails tell, where no struct is known.
 
     Kernels name heads by masks where they share tails in zones (see `find_features`).
+    ``has_mask`` is None where no tail was found.
     """
     knows_variables = target.symbol(ANY_VARIABLE) is not None
 
@@ -251,6 +252,8 @@ def features_without_types(target: Target, has_mask: bool) -> list[Feature]:
 
     keys = ("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key")
     masks = "tails that hold masks" if has_mask else "no tail that holds a mask"
+    if has_mask is None:
+        masks = "no tail of a compound page was found"
     hvo = by_symbols("hugetlb-hvo", *HVO_SYMBOLS)
     old, key = (target.symbol(n) for n in ("hugetlb_free_vmemmap_enabled", keys[1]))
     two = by_symbols("hvo-keeps-two-pages", "hugetlb_free_vmemmap_enabled")

@@ -52,7 +52,7 @@ class Kernel:
     @cached_property
     def features(self) -> list[Feature]:
         if not self.types_are_known:
-            return features_without_types(self.target, self.pages.has_mask)
+            return features_without_types(self.target, self.pages.told_mask)
         return find_features(self.target)
 
     def has(self, feature: str) -> bool:

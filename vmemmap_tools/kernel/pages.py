@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 
 from ..target.base import Fault, Target
@@ -30,6 +30,8 @@ MAX_NODES = 1 << 16
 UNKNOWN_ZONE = -1
 """In the place of a zone's index, where types do not tell it."""
 MAX_SAMPLED_SLOTS = 1 << 8
+MAX_SEARCHED_SLOTS = 1 << 6
+"""Slots of which all struct pages are looked at: 8 GiB, a second."""
 SAMPLES_OF_A_SLOT = 16
 
 
@@ -64,7 +66,7 @@ class Pages:
             raise LayoutError("the debug info has no enumerator PG_head")
         self.head_bit = 1 << head
         self.compound = find_compound_layout(target, geometry)
-        self.nodes_width = find_nodes_width(target)
+        self.nodes_width, self.nodes_source = find_nodes_width(target)
         self.zones_width = find_zones_width(target)
         self._node_shift = 64 - self.nodes_width
         self._zone_shift = self._node_shift - (self.zones_width or 0)
@@ -72,27 +74,38 @@ class Pages:
         self.base_va = vmemmap.start_va
         """Address of pfn 0's struct page; the Kernel corrects it from the sections."""
 
-    @cached_property
+    @property
     def has_mask(self) -> bool:
         """Whether tails hold a mask instead of the head's address."""
+        return self.told_mask is not False
+
+    @cached_property
+    def told_mask(self) -> bool | None:
+        """As `has_mask`, None where no types and no tail tell."""
         if self.types_are_known:
             return uses_compound_mask(self._target)
         power_of_two = self.geometry.struct_page_size_is_power_of_two
         if self.compound_member != "compound_info" or not power_of_two:
             return False
-        return not finds_pointers(
-            self._samples,
-            self.compound_word_offset,
-            self.size,
-            self.geometry.vmemmap_window,
-            self.byteorder,
-        )
+        step = self._vmemmap.pages_per_slot // SAMPLES_OF_A_SLOT
+        # Without huge pages there may be few tails, and all in some corner.
+        for slots, every in (MAX_SAMPLED_SLOTS, step), (MAX_SEARCHED_SLOTS, 1):
+            pointers = finds_pointers(
+                partial(self._samples, slots, every),
+                self.compound_word_offset,
+                self.size,
+                self.geometry.vmemmap_window,
+                self.byteorder,
+            )
+            if pointers is not None:
+                return not pointers
+        return None
 
-    def _samples(self) -> Iterator[bytes]:
+    def _samples(self, slots: int, every: int) -> Iterator[bytes]:
         """Struct pages of some vmemmap pages, where there may be tails."""
         page_size, per_slot = self.geometry.page_size, self._vmemmap.pages_per_slot
-        for first, _ in islice(self._vmemmap.slots(), MAX_SAMPLED_SLOTS):
-            for number in range(first, first + per_slot, per_slot // SAMPLES_OF_A_SLOT):
+        for first, _ in islice(self._vmemmap.slots(), slots):
+            for number in range(first, first + per_slot, every):
                 frame = self._vmemmap.frame(number)
                 if frame != HOLE:
                     with suppress(Fault):
@@ -362,24 +375,24 @@ class Pages:
         return int.from_bytes(data[offset : offset + 4], self.byteorder, signed=True)
 
 
-def find_nodes_width(target: Target) -> int:
-    """``NODES_WIDTH``: from array lengths, since NODES_SHIFT is a macro."""
-    for length in _node_counts(target):
+def find_nodes_width(target: Target) -> tuple[int, str]:
+    """(``NODES_WIDTH``, evidence): from array lengths, since NODES_SHIFT is a macro."""
+    for length, source in _node_counts(target):
         if length and 0 < length <= MAX_NODES:
-            return (length - 1).bit_length()
-    return 0
+            return (length - 1).bit_length(), f"length of {source}"
+    return 0, "no array of nodes"
 
 
-def _node_counts(target: Target) -> Iterator[int | None]:
+def _node_counts(target: Target) -> Iterator[tuple[int | None, str]]:
     node_data = target.variable("node_data")
     if node_data is not None:
-        yield node_data.type.length
+        yield node_data.type.length, "node_data"
     text = target.vmcoreinfo.get("LENGTH(node_data)")
     if text is not None:
-        yield int(text, 0)
+        yield int(text, 0), "node_data (VMCOREINFO)"
     hstate = target.struct("hstate")
     if hstate is not None and "nr_huge_pages_node" in hstate:
-        yield hstate["nr_huge_pages_node"].length
+        yield hstate["nr_huge_pages_node"].length, "hstate.nr_huge_pages_node"
 
 
 def find_zones_width(target: Target) -> int | None:

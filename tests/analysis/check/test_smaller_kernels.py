@@ -17,6 +17,7 @@ from tests.commands.asking import ask
 from tests.model.image_target import image_target
 from tests.model.kernels import MIB, small
 from vmemmap_tools.analysis.check.context import Context
+from vmemmap_tools.analysis.info import facts
 from vmemmap_tools.analysis.losses import lost
 from vmemmap_tools.commands import VERBS
 from vmemmap_tools.kernel.kernel import Kernel
@@ -58,6 +59,11 @@ class Without:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    @property
+    def vmcoreinfo(self) -> Mapping[str, str]:
+        keys = self._inner.vmcoreinfo.items()
+        return {k: v for k, v in keys if not self._lacks(k[k.find("(") + 1 : -1])}
 
     def _lacks(self, name: str) -> bool:
         return any(
@@ -172,3 +178,18 @@ def test_before_5_16_a_kernel_boots_until_it_runs() -> None:
         made.target.unsigned = lambda name, state=state: state  # type: ignore
         assert Context(made).is_booting == is_booting
         del target.unsigned
+
+
+def test_evidence_of_the_nodes_is_what_the_kernel_has() -> None:
+    evidence = {
+        option: next(
+            fact.source
+            for fact in facts(kernel("7.3", option))
+            if fact.subject == "node and zone bits"
+        )
+        for option in ("NUMA", "ZONE_DEVICE")
+    }
+    assert evidence == {
+        "NUMA": "length of hstate.nr_huge_pages_node, __MAX_NR_ZONES",
+        "ZONE_DEVICE": "length of node_data, __MAX_NR_ZONES",
+    }
