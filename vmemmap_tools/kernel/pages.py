@@ -16,6 +16,7 @@ from itertools import islice
 from ..target.base import Fault, Target
 from .bare import finds_pointers, types_are_known
 from .features import uses_compound_mask
+from .flag_widths import find_nodes_width, find_zones_width
 from .folio_layout import ORDER_IN_FLAGS, find_compound_layout
 from .layout import Geometry, LayoutError, require_struct
 from .memory import Memory
@@ -26,7 +27,6 @@ __all__ = ["UNKNOWN_ZONE", "Page", "Pages"]
 
 PAGES_OF_FOLIO_HEAD = 4
 """struct folio overlays this many struct pages at most."""
-MAX_NODES = 1 << 16
 UNKNOWN_ZONE = -1
 """In the place of a zone's index, where types do not tell it."""
 MAX_SAMPLED_SLOTS = 1 << 8
@@ -373,31 +373,3 @@ class Pages:
 
     def _s32(self, data: bytes, offset: int) -> int:
         return int.from_bytes(data[offset : offset + 4], self.byteorder, signed=True)
-
-
-def find_nodes_width(target: Target) -> tuple[int, str]:
-    """(``NODES_WIDTH``, evidence): from array lengths, since NODES_SHIFT is a macro."""
-    for length, source in _node_counts(target):
-        if length and 0 < length <= MAX_NODES:
-            return (length - 1).bit_length(), f"length of {source}"
-    return 0, "no array of nodes"
-
-
-def _node_counts(target: Target) -> Iterator[tuple[int | None, str]]:
-    node_data = target.variable("node_data")
-    if node_data is not None:
-        yield node_data.type.length, "node_data"
-    text = target.vmcoreinfo.get("LENGTH(node_data)")
-    if text is not None:
-        yield int(text, 0), "node_data (VMCOREINFO)"
-    hstate = target.struct("hstate")
-    if hstate is not None and "nr_huge_pages_node" in hstate:
-        yield hstate["nr_huge_pages_node"].length, "hstate.nr_huge_pages_node"
-
-
-def find_zones_width(target: Target) -> int | None:
-    """``ZONES_WIDTH``: bits that number ``__MAX_NR_ZONES`` zones; None if unknown."""
-    if not types_are_known(target):
-        return None
-    count = target.enumerator("__MAX_NR_ZONES") or 1
-    return (count - 1).bit_length()
