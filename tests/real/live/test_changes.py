@@ -85,7 +85,7 @@ def test_the_guest_does_change(
 ) -> None:
     told, turns = rounds
     said = ", ".join(f"{turns[loop]} of {loop}" for loop in LOOPS)
-    compare.true("turns of the loops", all(turns[loop] > 1 for loop in LOOPS), said)
+    compare.true("turns of the loops", all(turns[loop] for loop in LOOPS), said)
     for what in ("folios", "optimised", "sections"):
         values = {r[what] for door in told.values() for r in door}
         compare.true(f"{what} seen", len(values) > 1, f"{min(values)}-{max(values)}")
