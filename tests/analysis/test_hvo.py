@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
+from vmemmap_tools.analysis.losses import lost
 
 from tests.fakes.machine import Machine
 from tests.fakes.pools import OPTIMIZED, add_folio, add_pool, add_tail_page
 from vmemmap_tools.analysis.hvo import PoolNode, pools_by_node, why_not
 from vmemmap_tools.analysis.info import facts
-from vmemmap_tools.analysis.losses import lost
 
 from .machines import busy
 

@@ -142,7 +142,9 @@ def masks(kernel: Kernel) -> bool | None:
 def test_where_no_tail_is_found_it_is_not_known_how_they_name_their_head() -> None:
     kernel = Described(small("7.3")).kernel("vmcoreinfo", has_kallsyms=False)
     assert masks(kernel) is None
-    assert kernel.is_untold("zone-shared-tails") and kernel.is_untold("hugetlb-hvo")
+    assert kernel.unknown_feature("zone-shared-tails") and kernel.unknown_feature(
+        "hugetlb-hvo"
+    )
 
 
 def test_few_tails_tell_wherever_they_are() -> None:

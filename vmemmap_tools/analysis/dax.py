@@ -20,27 +20,38 @@ __all__ = ["DaxRange", "compounds_of", "measure", "placement", "vmemmap_spans"]
 
 KEPT_BEFORE_GENERALISED = 2
 KEPT_GENERALISED = 1
+PLACES = 16
+"""Struct pages of a range that are tried for its node and zone."""
 
 
 @dataclass(frozen=True)
 class DaxRange:
-    """One range of a dev_pagemap, measured. Page counts are vmemmap pages."""
+    """One range of a dev_pagemap, measured. Page counts are vmemmap pages.
+
+    None where sections, page tables or zones that decide could not be read; ``node``
+    and ``zone_index`` also where the struct page that has them is not initialised. It
+    could not be read where ``is_placed`` is False.
+    """
 
     pgmap: Pgmap
     start_pfn: int
     end_pfn: int
     node: int | None
+    zone_index: int | None
+    is_placed: bool
     zone: str | None
-    compounds: int
-    optimised: int
-    saved_pages: int
-    expected_saved_pages: int
-    generalised_extra_pages: int
-    extent: Extent
+    compounds: int | None
+    optimised: int | None
+    saved_pages: int | None
+    expected_saved_pages: int | None
+    generalised_extra_pages: int | None
+    extent: Extent | None
 
     @property
-    def savable_pages(self) -> int:
+    def savable_pages(self) -> int | None:
         """Vmemmap pages that this kernel would share, but does not."""
+        if self.expected_saved_pages is None or self.saved_pages is None:
+            return None
         return max(0, self.expected_saved_pages - self.saved_pages)
 
 
@@ -53,27 +64,41 @@ def measure(kernel: Kernel) -> Iterator[DaxRange]:
 
 def _measure_range(kernel: Kernel, pgmap: Pgmap, start: int, end: int) -> DaxRange:
     compounds = optimised = saved = expected = extra = 0
+    knows_sections = not kernel.sections.has_unread(start, end)
+    knows_backing = knows_sections
     for head, backing in compounds_of(kernel, pgmap, start, end):
         compounds += 1
+        knows_backing = knows_backing and backing.is_known
         saved += backing.saved_pages
         if backing.is_optimised:
             optimised += 1
             extra += max(0, backing.kept - KEPT_GENERALISED)
         expected += expected_saving(kernel, pgmap, start, end, head)
     g = kernel.geometry
-    node, zone = placement(kernel, pgmap, start, end)
+    place = placement(kernel, pgmap, start, end)
+    node, zone_index = place or (None, None)
+    spans = list(vmemmap_spans(kernel, start, end))
+    knows_tables = knows_sections and not any(
+        kernel.vmemmap.is_absent(*span) for span in spans
+    )
     return DaxRange(
         pgmap=pgmap,
         start_pfn=start,
         end_pfn=end,
         node=node,
-        zone=zone,
-        compounds=compounds,
-        optimised=optimised,
-        saved_pages=saved,
-        expected_saved_pages=expected,
-        generalised_extra_pages=extra if g.struct_page_size_is_power_of_two else 0,
-        extent=kernel.vmemmap.extent(vmemmap_spans(kernel, start, end)),
+        zone_index=zone_index,
+        is_placed=place is not None,
+        zone=None if zone_index is None else kernel.zone_name(zone_index),
+        compounds=compounds if knows_sections else None,
+        optimised=optimised if knows_backing else None,
+        saved_pages=saved if knows_backing else None,
+        expected_saved_pages=expected if knows_sections else None,
+        generalised_extra_pages=None
+        if not knows_backing
+        else extra
+        if g.struct_page_size_is_power_of_two
+        else 0,
+        extent=kernel.vmemmap.extent(spans) if knows_tables else None,
     )
 
 
@@ -148,18 +173,23 @@ def expected_saving(
 
 def placement(
     kernel: Kernel, pgmap: Pgmap, start: int, end: int
-) -> tuple[int | None, str | None]:
-    """Node and zone of a range, from its last compound's head.
+) -> tuple[int | None, int | None] | None:
+    """Node and zone index of a range, from its last compound's head.
 
     Not from the first: the struct pages of an altmap's reserve are never initialised.
+    Where that head cannot be read, a few before it are asked; None if none can be read.
     """
-    pfn = max(start, end - (1 << pgmap.compound_order))
-    try:
-        page = kernel.pages.page(pfn)
-    except Fault as fault:
-        kernel.missing.record(fault, "struct pages of device memory")
-        return None, None
-    if page.is_poisoned or not page.flags:
-        return None, None
-    index = kernel.pages.zone_index(page)
-    return kernel.pages.node(page), kernel.zone_name(index)
+    step = max(1 << pgmap.compound_order, (end - start) // PLACES)
+    lost = None
+    for pfn in range(max(start, end - (1 << pgmap.compound_order)), start - 1, -step):
+        try:
+            page = kernel.pages.page(pfn)
+        except Fault as fault:
+            lost = lost or fault
+            continue
+        if page.is_poisoned or not page.flags:
+            return None, None
+        return kernel.pages.node(page), kernel.pages.zone_index(page)
+    if lost is not None:
+        kernel.missing.record(lost, "struct pages of device memory")
+    return None

@@ -75,7 +75,9 @@ def resolve(kernel: Kernel, kind: str, value: int, text: str) -> Subject:
     try:
         found = kernel.page_table.translate(value)
     except Fault as fault:
-        return Subject(text, None, note=f"its page tables cannot be read ({fault})")
+        return Subject(
+            text, None, note=f"cannot be determined: its page tables: {fault}"
+        )
     if found is None:
         return Subject(text, None, note="the kernel's page tables do not map it")
     return Subject(text, found.pa >> page_shift)
@@ -107,10 +109,11 @@ def _section(kernel: Kernel, pfn: int) -> dict[str, Any] | None:
     section = kernel.sections.of_pfn(pfn)
     if section is None:
         return None
+    is_named = not section.has_unnamed_flags
     return {
         "nr": section.nr,
-        "state": section.state,
-        "flags": section.flag_names(),
+        "state": section.state if is_named else None,
+        "flags": section.flag_names() if is_named else None,
         "order": section.order,
         "memory_block": kernel.sections.memory_block(section),
     }
@@ -199,14 +202,14 @@ def _hugetlb(kernel: Kernel, compound: dict[str, Any] | None) -> dict[str, Any] 
         "order": order,
         "size_bytes": g.page_size << order,
         "flags": [name for name, bit in bits.items() if private >> bit & 1]
-        if kernel.hugetlb.pools_are_known
+        if bits
         else None,
         "flagged": None if flag is None else bool(private >> flag & 1),
-        "optimised": backing.is_optimised,
+        "optimised": backing.is_optimised if backing.is_known else None,
         "layout": backing.layout,
         "vmemmap_pages": backing.pages,
-        "kept_frames": backing.kept,
-        "saved_bytes": backing.saved_pages * g.page_size,
+        "kept_frames": backing.kept if backing.is_known else None,
+        "saved_bytes": backing.saved_pages * g.page_size if backing.is_known else None,
     }
 
 
@@ -239,8 +242,8 @@ def _vmemmap_page(
         "leaf": vmemmap.slot_kind(number),
     }
     if frame == HOLE:
-        if any(a.va <= vmemmap.page_va(number) < a.end_va for a in vmemmap.absent):
-            return {**found, "leaf": "missing", "mapped": None}
+        if vmemmap.is_absent(number):
+            return {**found, "leaf": None, "mapped": None}
         return {**found, "mapped": False}
     owner = _owner(facts)
     return {
@@ -248,7 +251,9 @@ def _vmemmap_page(
         "mapped": True,
         "frame_pfn": frame,
         "readonly": vmemmap.is_readonly(number),
-        "mappings": vmemmap.frames.mappings(frame),
+        "mappings": vmemmap.frames.mappings(frame)
+        if kernel.is_complete("page tables")
+        else None,
         "shared_tail_of": _shared_tail(kernel, frame),
         "owner": None
         if owner is None
@@ -286,9 +291,12 @@ def _backs(kernel: Kernel, pfn: int) -> dict[str, Any] | None:
     count = kernel.vmemmap.frames.mappings(pfn)
     if not count:
         return None
+    is_whole = kernel.is_complete("page tables")
     return {
-        "count": count,
-        "pages": list(islice(_backed_pages(kernel, pfn), LISTED_PAGES)),
+        "count": count if is_whole else None,
+        "pages": list(islice(_backed_pages(kernel, pfn), LISTED_PAGES))
+        if is_whole
+        else None,
         "shared_tail_of": _shared_tail(kernel, pfn),
     }
 

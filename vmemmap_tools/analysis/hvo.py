@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from ..kernel.hugetlb import Folio, Hstate
 from ..kernel.kernel import Kernel
-from .parts import is_whole
 
 __all__ = [
     "OPTIMISED_FLAG",
+    "UNKNOWN",
     "PoolNode",
     "is_switched_on",
     "pools_by_node",
@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 OPTIMISED_FLAG = "vmemmap_optimized"
+UNKNOWN = "unknown"
 POLICIES = (
     "vmemmap_optimize_enabled",  # 30152245c63b (in v6.0)
     "vmemmap_optimize_mode",  # 78f39084b41d (in v5.19)
@@ -35,8 +36,9 @@ POLICY_KEY = "hugetlb_free_vmemmap_enabled_key"
 class PoolNode:
     """One pool on one node: the kernel's own counts and what was found.
 
-    ``reserved`` and ``overcommit`` are kept for a whole pool, not by node. Without
-    types there is no ``hstate``, and what it counts is None.
+    ``reserved`` and ``overcommit`` are kept for a whole pool, not by node. Where the
+    ``hstate`` is not known, what it counts is None. The backing of ``unknown`` of the
+    folios could not be read.
     """
 
     hstate: Hstate | None
@@ -46,6 +48,7 @@ class PoolNode:
     free: int | None
     surplus: int | None
     found: int = 0
+    unknown: int = 0
     optimised: int = 0
     flagged: int | None = 0
     saved_pages: int = 0
@@ -65,8 +68,8 @@ def pools_by_node(kernel: Kernel) -> Iterator[PoolNode]:
         for order in sorted(hstates)
         for node in nodes
     }
-    # Folios name nodes that could not be read; elsewhere such a node is damage.
-    others = not kernel.hugetlb.pools_are_known or not is_whole(kernel, "zones")
+    # Folios name nodes and pools that could not be read; others are damage.
+    others = not kernel.is_complete("zones", "hstates")
     for folio, count in kernel.hugetlb.for_each_kind():
         place = folio.order, folio.node
         if place not in rows and others:
@@ -96,6 +99,7 @@ def _of_node(values: tuple[int, ...], node: int) -> int:
 
 def _count(kernel: Kernel, row: PoolNode, folio: Folio, count: int) -> None:
     row.found += count
+    row.unknown += 0 if folio.backing.is_known else count
     row.saved_pages += count * folio.backing.saved_pages
     if row.flagged is not None:
         row.flagged += count * bool(kernel.hugetlb.has_flag(folio, OPTIMISED_FLAG))
@@ -113,19 +117,21 @@ def why_not(kernel: Kernel, folio: Folio) -> str:
     """Why a folio is not optimised, as far as a dump can tell.
 
     "eligible" means that nothing stands against it: it was made while the policy was
-    off, memory was short, or its vmemmap was restored. "unknown" is where VMCOREINFO
-    alone does not tell.
+    off, memory was short, or its vmemmap was restored. "unknown" is where what decides
+    could not be read, or no type describes it.
     """
     g = kernel.geometry
+    if not folio.backing.is_known:
+        return UNKNOWN
     if not kernel.has("hugetlb-hvo"):
-        return "unknown" if kernel.is_untold("hugetlb-hvo") else "no-hvo"
+        return UNKNOWN if kernel.unknown_feature("hugetlb-hvo") else "no-hvo"
     if g.vmemmap_pages(folio.order) <= kernel.kept_pages:
         return "too-small"
     if not g.struct_page_size_is_power_of_two:
         return "struct-page-size"
     is_self_hosted = kernel.self_hosting.is_self_hosted_frame(folio.backing.head_frame)
     if is_self_hosted is None:
-        return "unknown"
+        return UNKNOWN
     return "self-hosted" if is_self_hosted else "eligible"
 
 
@@ -159,5 +165,5 @@ def savable_pages(
         return 0
     reason = reason or why_not(kernel, folio)
     if reason != "eligible":
-        return None if reason == "unknown" else 0
+        return None if reason == UNKNOWN else 0
     return max(0, folio.backing.pages - kernel.kept_pages)

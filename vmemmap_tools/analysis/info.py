@@ -9,10 +9,13 @@ from ..kernel.kernel import Kernel
 from ..kernel.sections import Sections
 from ..target.base import Evidence
 
-__all__ = ["facts"]
+__all__ = ["UNKNOWN", "facts"]
+
+UNKNOWN = "unknown"
+"""The value of a fact for which there is no evidence."""
 
 KASLR_OFFSET = "KASLR offset"
-PRESENT = {True: "yes", False: "no", None: "unknown"}
+PRESENT = {True: "yes", False: "no", None: UNKNOWN}
 
 
 def facts(kernel: Kernel) -> Iterator[Evidence]:
@@ -35,6 +38,10 @@ def facts(kernel: Kernel) -> Iterator[Evidence]:
     direct = g.arch.direct_map_base(target, g.levels)
     if direct is not None:
         yield Evidence("direct map", f"{direct.value:#x}", direct.source)
+    else:
+        yield Evidence(
+            "direct map", UNKNOWN, "no variable gives it, or none is readable"
+        )
     yield from _decoding(kernel)
     for feature in kernel.features:
         yield Evidence(feature.name, PRESENT[feature.present], feature.evidence)

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Union
 
 from ..kernel.compound import Classifier, CompoundBacking
 from ..kernel.kernel import Kernel
@@ -19,8 +20,11 @@ from ..kernel.vmemmap import HOLE
 
 __all__ = ["Owner", "Run", "Runs"]
 
-UNMAPPED = ("hole", "missing")
-"""Backings of pages of which no entry is known."""
+HOLE_LABEL = "hole"
+ALIKE = ("private", HOLE_LABEL, None)
+"""Backings of pages that make one run whatever their frames are."""
+Label = Union[str, None]
+"""The backing of a page, None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,15 @@ class Run:
     """``pages`` vmemmap pages from number ``first`` on, backed alike.
 
     ``backing`` is "huge", "private", "page1-shared", "self-shared", "zone-shared",
-    "hole", "missing" where its page table could not be read, or "shared" for sharing
-    that nothing explains.
+    "hole", or "shared" for sharing that nothing explains. It is None where the page
+    table, or what tells the owner of shared pages, could not be read; ``frames`` is
+    None where the page table could not.
     """
 
     first: int
     pages: int
-    backing: str
-    frames: int
+    backing: str | None
+    frames: int | None
     first_frame: int | None
     readonly: bool | None
     owner: Owner | None
@@ -75,6 +80,7 @@ class Runs:
             for start, end in p.ranges
         )
         self._dax_starts = [start for start, _, _ in self._dax]
+        self._knows_owners = kernel.is_complete("folios", "device maps")
         self._missing = _joined(
             (self._vmemmap.page_number(a.va), self._vmemmap.page_number(a.end_va - 1))
             for a in self._vmemmap.absent
@@ -133,7 +139,8 @@ class Runs:
                 i = bisect_right(slots, first)
                 stop = min(slots[i] if i < len(slots) else end, end)
                 label, stop = self._not_mapped(first, stop)
-                yield Run(first, stop - first, label, 0, None, None, None)
+                frames = 0 if label == HOLE_LABEL else None
+                yield Run(first, stop - first, label, frames, None, None, None)
                 first = stop
                 continue
             owner = self.owner(first)
@@ -147,16 +154,24 @@ class Runs:
                 yield from self._owned(owner, head, pages, first, stop)
             first = stop
 
-    def _not_mapped(self, first: int, stop: int) -> tuple[str, int]:
-        """ "hole" or "missing" for pages that nothing is known to map, up to where."""
+    def _not_mapped(self, first: int, stop: int) -> tuple[Label, int]:
+        """The backing of pages that nothing is known to map, and up to where it is."""
         i = bisect_right(self._missing, (first, sys.maxsize)) - 1
         if i >= 0 and first < self._missing[i][1]:
-            return "missing", min(stop, self._missing[i][1])
+            return None, min(stop, self._missing[i][1])
         following = self._missing[i + 1 : i + 2]
-        return "hole", min([stop, *(start for start, _ in following)])
+        return HOLE_LABEL, min([stop, *(start for start, _ in following)])
 
-    def _unmapped_label(self, number: int) -> str:
+    def _unmapped_label(self, number: int) -> Label:
         return self._not_mapped(number, number + 1)[0]
+
+    def _unowned_label(self, frame: int) -> Label:
+        """The backing of a mapped page of no compound that is known."""
+        if frame in self._kernel.tail_frames:
+            return "zone-shared"
+        if frame not in self._vmemmap.frames.shared:
+            return "private"
+        return "shared" if self._knows_owners else None
 
     def _next_border(self, first: int) -> int:
         """End of this slot, or the next compound before it."""
@@ -186,15 +201,8 @@ class Runs:
                 None,
             )
             return
-        shared, tails = self._vmemmap.frames.shared, self._kernel.tail_frames
         labels = [
-            self._unmapped_label(number)
-            if f == HOLE
-            else "zone-shared"
-            if f in tails
-            else "shared"
-            if f in shared
-            else "private"
+            self._unmapped_label(number) if f == HOLE else self._unowned_label(f)
             for number, f in enumerate(backing.frames, first)
         ]
         yield from _group(first, labels, backing.frames, backing.readonly, None)
@@ -226,19 +234,19 @@ class Runs:
             return
         counts = Counter(self._vmemmap.backing(head, pages).mapped)
         shared = self._vmemmap.frames.shared
-        sharing = whole.layout if whole.layout.endswith("-shared") else "shared"
-        labels = [
-            self._unmapped_label(number)
-            if f == HOLE
-            else "zone-shared"
-            if f in kernel.tail_frames
-            else sharing
-            if counts[f] > 1
-            else "shared"
-            if f in shared
-            else "private"
-            for number, f in enumerate(backing.frames, first)
-        ]
+
+        def label(number: int, frame: int) -> Label:
+            if frame == HOLE:
+                return self._unmapped_label(number)
+            if frame in kernel.tail_frames:
+                return "zone-shared"
+            if whole.layout is None:
+                return None
+            if counts[frame] > 1:
+                return whole.layout if whole.layout.endswith("-shared") else "shared"
+            return "shared" if frame in shared else "private"
+
+        labels = [label(number, f) for number, f in enumerate(backing.frames, first)]
         yield from _group(first, labels, backing.frames, backing.readonly, owner)
 
     def _head_and_tails(
@@ -272,7 +280,7 @@ def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _group(
     first: int,
-    labels: list[str],
+    labels: list[Label],
     frames: list[int],
     readonly: list[bool],
     owner: Owner | None,
@@ -283,17 +291,21 @@ def _group(
             i < len(labels)
             and labels[i] == labels[start]
             and readonly[i] == readonly[start]
-            and (labels[i] in ("private", *UNMAPPED) or frames[i] == frames[start])
+            and (frames[i] == HOLE) == (frames[start] == HOLE)
+            and (labels[i] in ALIKE or frames[i] == frames[start])
         ):
             continue
-        is_hole = labels[start] in UNMAPPED
+        is_mapped = frames[start] != HOLE
+        count: int | None = len(set(frames[start:i]))
+        if not is_mapped:
+            count = 0 if labels[start] == HOLE_LABEL else None
         yield Run(
             first + start,
             i - start,
             labels[start],
-            0 if is_hole else len(set(frames[start:i])),
-            None if is_hole else frames[start],
-            None if is_hole else readonly[start],
+            count,
+            frames[start] if is_mapped else None,
+            readonly[start] if is_mapped else None,
             owner,
         )
         start = i
@@ -307,10 +319,10 @@ def _merge(a: Run, b: Run) -> Run | None:
         and a.readonly == b.readonly
         and a.owner is None
         and b.owner is None
-        and a.backing in ("huge", "private", *UNMAPPED)
+        and a.backing in ("huge", *ALIKE)
+        and (a.frames is None) == (b.frames is None)
     )
-    return (
-        replace(a, pages=a.pages + b.pages, frames=a.frames + b.frames)
-        if alike
-        else None
-    )
+    if not alike:
+        return None
+    frames = None if a.frames is None or b.frames is None else a.frames + b.frames
+    return replace(a, pages=a.pages + b.pages, frames=frames)

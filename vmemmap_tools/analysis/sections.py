@@ -20,15 +20,14 @@ __all__ = ["SectionRow", "describe_section", "describe_sections"]
 class SectionRow:
     """One section. ``order`` and ``section_zone`` are None in kernels without them.
 
-    What only types can tell is None where they are unknown, and what page tables tell
-    where those could not be read.
+    What rests on types, page tables or struct pages is None where those are missing.
     """
 
     nr: int
     start_pfn: int
     pages: int
-    state: str
-    flags: list[str]
+    state: str | None
+    flags: list[str] | None
     node: int | None
     zone: str | None
     order: int | None
@@ -89,8 +88,8 @@ def describe_section(kernel: Kernel, section: Section) -> SectionRow:
         nr=section.nr,
         start_pfn=start,
         pages=pages,
-        state=section.state,
-        flags=section.flag_names(),
+        state=None if section.has_unnamed_flags else section.state,
+        flags=None if section.has_unnamed_flags else section.flag_names(),
         node=place.node,
         zone=place.zone,
         order=section.order,

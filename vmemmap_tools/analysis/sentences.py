@@ -15,7 +15,7 @@ Facts = dict[str, Any]
 
 def say(kernel: Kernel, vmemmap_va: int | None, facts: Facts) -> tuple[str, list[str]]:
     """(verdict, sentences) about a page; with an address in the vmemmap, about that."""
-    what = _what(facts)
+    what = _what(kernel, facts)
     if vmemmap_va is not None:
         verdict = _address_verdict(kernel, vmemmap_va, facts)
     elif facts["backs"]:
@@ -28,14 +28,19 @@ def say(kernel: Kernel, vmemmap_va: int | None, facts: Facts) -> tuple[str, list
 def _address_verdict(kernel: Kernel, va: int, facts: Facts) -> str:
     """What an access to this address of the vmemmap meets."""
     vmemmap, section = facts["vmemmap"], facts["section"]
+    if vmemmap["mapped"] is None:
+        return f"{va:#x} cannot be determined: {_no_table(kernel, va)}"
     if not vmemmap["mapped"]:
         return f"{va:#x} is an unmapped hole of the vmemmap: {_hole(facts)}"
     if not vmemmap["readonly"]:
-        shared = vmemmap["mappings"] > 1
         return (
             f"{va:#x} is mapped writable"
-            + (", on a frame that backs other vmemmap pages too" if shared else "")
-            + ("" if section else ", though no section is there")
+            + (", on a frame that backs other vmemmap pages too" * _shared(vmemmap))
+            + (
+                ""
+                if section or facts["valid"] is None
+                else ", though no section is there"
+            )
         )
     return (
         f"{va:#x} lies in {_readonly_page(facts)}: reading is right, a write to it "
@@ -52,9 +57,24 @@ def _readonly_page(facts: Facts) -> str:
             f"a read-only shared tail page{of} (the tail page of order {tail['order']} "
             f"of {_place(tail)})"
         )
-    if vmemmap["mappings"] > 1:
+    if vmemmap["mappings"] is None:
+        return f"a read-only vmemmap page{of}"
+    if _shared(vmemmap):
         return f"a read-only shared tail page{of}"
     return f"a read-only vmemmap page{of} that is not shared, which nothing explains"
+
+
+def _shared(vmemmap: Facts) -> bool:
+    """Whether the frame is known to back other vmemmap pages, too."""
+    return vmemmap["mappings"] is not None and vmemmap["mappings"] > 1
+
+
+def _no_table(kernel: Kernel, va: int) -> str:
+    """Which page table is missing, and why."""
+    table = next(a for a in kernel.vmemmap.absent if a.va <= va < a.end_va)
+    if table.error is None:
+        return f"the page table at {table.pa:#x} is linked twice"
+    return f"the page table at {table.pa:#x} could not be read ({table.error})"
 
 
 def _compound_name(owner: Facts) -> str:
@@ -67,7 +87,7 @@ def _hole(facts: Facts) -> str:
     if section is None:
         return f"pfn {facts['pfn']:#x} has no section"
     name = f"section {section['nr']}"
-    if "M" not in section["state"]:
+    if "M" not in (section["state"] or "M"):
         return f"{name} has no mem_map"
     if facts["valid"] is False:
         return (
@@ -76,9 +96,15 @@ def _hole(facts: Facts) -> str:
     return f"{name} has a mem_map, so that this part of it ought to be mapped"
 
 
-def _what(facts: Facts) -> str:
+def _what(kernel: Kernel, facts: Facts) -> str:
     """The page in one sentence."""
     pfn, struct_page = facts["pfn"], facts["struct_page"]
+    if facts["vmemmap"]["mapped"] is None:
+        why = _no_table(kernel, kernel.pages.va(pfn))
+        return f"the struct page of pfn {pfn:#x} cannot be determined: {why}"
+    if not facts["vmemmap"]["mapped"] and facts["valid"] is None:
+        why = kernel.gap("sections") or "its mem_section_usage could not be read"
+        return f"whether pfn {pfn:#x} has a struct page cannot be determined: {why}"
     if not facts["vmemmap"]["mapped"]:
         return f"pfn {pfn:#x} has no struct page: {_hole(facts)}"
     if struct_page is None:
@@ -114,7 +140,8 @@ def _sentences(facts: Facts, what: str) -> Iterator[str]:
             "the head's vmemmap page (a fake head)."
         )
     if section:
-        yield f"It belongs to section {section['nr']} (state {section['state']})."
+        state = f" (state {section['state']})" if section["state"] else ""
+        yield f"It belongs to section {section['nr']}{state}."
     if facts["hugetlb"]:
         yield _hugetlb_sentence(facts["hugetlb"])
     if facts["dax"]:
@@ -126,6 +153,8 @@ def _sentences(facts: Facts, what: str) -> Iterator[str]:
 
 
 def _hugetlb_sentence(hugetlb: Facts) -> str:
+    if hugetlb["optimised"] is None:
+        return "Whether its folio is optimised cannot be determined."
     if hugetlb["optimised"]:
         return (
             f"Its folio is optimised ({hugetlb['layout']}): it keeps "
@@ -153,7 +182,7 @@ def _backing_sentences(vmemmap: Facts) -> Iterator[str]:
         f"Its struct page lies in the vmemmap page at {vmemmap['va']}, which {leaf} "
         f"maps to frame {vmemmap['frame_pfn']:#x} and which {may} be written."
     )
-    others = vmemmap["mappings"] - 1
+    others = (vmemmap["mappings"] or 1) - 1
     if others > 0:
         pages = "page" if others == 1 else "pages"
         yield f"That frame backs {others} other vmemmap {pages} as well."
@@ -162,7 +191,10 @@ def _backing_sentences(vmemmap: Facts) -> Iterator[str]:
 def _backs(backs: Facts) -> str:
     """What part of the vmemmap a physical page is."""
     count, tail = backs["count"], backs["shared_tail_of"]
-    pages = "page" if count == 1 else "pages"
+    if count is None:
+        count, pages = "some", "pages"
+    else:
+        pages = "page" if count == 1 else "pages"
     role = (
         f"the shared tail page of order {tail['order']} of {_place(tail)}"
         if tail

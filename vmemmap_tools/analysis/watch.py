@@ -11,8 +11,7 @@ from typing import Any
 
 from ..kernel.kernel import Kernel
 from .hvo import pools_by_node
-from .parts import add, is_whole
-from .summary import Summary
+from .summary import Summary, add
 
 __all__ = ["CHANGING", "look", "with_changes"]
 
@@ -47,8 +46,8 @@ def look(kernel: Kernel) -> dict[str, Any]:
     ]
     totals = Summary(kernel).totals()
     knows_pools, knows_all = (
-        is_whole(kernel, "hstates"),
-        is_whole(kernel, "folios", "zones"),
+        kernel.is_complete("hstates"),
+        kernel.is_complete("folios", "zones"),
     )
     return {
         "total": add(pool["total"] for pool in pools) if knows_pools else None,

@@ -136,7 +136,7 @@ def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:
         totals=lambda: capsule.totals,
         totals_columns=TOTALS,
         notes=lambda: list(_notes(capsule)),
-        empty="",
+        empty=lambda: "",
     )
 
 

@@ -182,7 +182,7 @@ def _screen(row: dict[str, Any]) -> Report:
         totals=lambda: row,
         totals_columns=TOTALS,
         missing=lambda: row["missing"],
-        empty="no hugetlb pool",
+        empty=lambda: "no hugetlb pool",
     )
 
 

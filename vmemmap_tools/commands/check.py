@@ -215,11 +215,22 @@ def command(
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
             notes=lambda: list(_notes(tally, checker.accounts)),
-            empty="no finding",
+            empty=lambda: _no_finding(checker.accounts),
         )
     )
     if tally.by_severity["E"]:
         ctx.exit(FOUND_ERROR)
+
+
+def _no_finding(accounts: dict[str, Account]) -> str:
+    """What the absence of findings means."""
+    blind = [a for a in accounts.values() if a.could_not_look]
+    if not blind:
+        return "no finding"
+    return (
+        f"cannot be determined: {len(blind)} of {len(accounts)} rules could not look "
+        "at all that they need, and the others found nothing"
+    )
 
 
 def _details(row: Row) -> Iterator[Detail]:
@@ -243,9 +254,9 @@ NO_TYPES = (
 )
 
 TOTALS = (
-    Column("errors", "Errors", "int"),
-    Column("warnings", "Warnings", "int"),
-    Column("information", "Information", "int"),
+    Column("errors", "Errors", "int", needs_all=True),
+    Column("warnings", "Warnings", "int", needs_all=True),
+    Column("information", "Information", "int", needs_all=True),
     Column("checked", "Rules checked", "int"),
     Column("partly", "Rules checked in part", "int"),
     Column("not_checked", "Rules not checked", "int"),
@@ -266,12 +277,16 @@ class _Tally:
             self.known[finding.known_issue] += finding.count
 
     def totals(self, accounts: dict[str, Account]) -> dict[str, Any]:
-        """Findings by severity, and for each rule what became of it."""
+        """Findings by severity, and for each rule what became of it.
+
+        Where rules could not look, nobody knows how many findings there are.
+        """
         status = Counter(account.status for account in accounts.values())
+        is_whole = not any(account.could_not_look for account in accounts.values())
         return {
-            "errors": self.by_severity["E"],
-            "warnings": self.by_severity["W"],
-            "information": self.by_severity["I"],
+            "errors": self.by_severity["E"] if is_whole else None,
+            "warnings": self.by_severity["W"] if is_whole else None,
+            "information": self.by_severity["I"] if is_whole else None,
             "checked": status["checked"],
             "partly": status["partly"],
             "not_checked": status["not checked"],

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from ..analysis.dax import DaxRange, measure
-from ..analysis.parts import is_whole
+from ..analysis.summary import add
+from ..analysis.unavailable import nothing
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .options import (
-    NOTHING_MATCHES,
     is_filtered,
     node_option,
     optimised_option,
@@ -23,7 +23,6 @@ from .options import (
 )
 from .session import Session
 
-NO_PGMAPS = "device memory is unknown: VMCOREINFO alone does not describe it"
 TOTALS = ("ranges", "saved_bytes", "expected_saved_bytes")
 
 COLUMNS = (
@@ -57,12 +56,16 @@ def _row(kernel: Kernel, dax: DaxRange) -> dict[str, Any]:
         "altmap": asdict(altmap) if altmap else None,
         "compounds": dax.compounds,
         "optimised_compounds": dax.optimised,
-        "vmemmap_pages": dax.extent.mapped_pages,
-        "backing_frames": dax.extent.frames,
-        "saved_bytes": dax.saved_pages * page,
-        "expected_saved_bytes": dax.expected_saved_pages * page,
-        "generalised_extra_bytes": dax.generalised_extra_pages * page,
+        "vmemmap_pages": dax.extent.mapped_pages if dax.extent else None,
+        "backing_frames": dax.extent.frames if dax.extent else None,
+        "saved_bytes": _bytes(dax.saved_pages, page),
+        "expected_saved_bytes": _bytes(dax.expected_saved_pages, page),
+        "generalised_extra_bytes": _bytes(dax.generalised_extra_pages, page),
     }
+
+
+def _bytes(pages: int | None, page_size: int) -> int | None:
+    return None if pages is None else pages * page_size
 
 
 @click.command()
@@ -86,9 +89,14 @@ def command(
     """
     kernel = session.open_kernel()
     shown: list[DaxRange] = []
+    undecided = False
 
     def rows() -> Iterator[dict[str, Any]]:
+        nonlocal undecided
         for dax in measure(kernel):
+            undecided |= (node is not None and not dax.is_placed) or (
+                optimised is not None and dax.optimised is None
+            )
             if (
                 (node is None or dax.node == node)
                 and (order is None or dax.pgmap.vmemmap_shift == order)
@@ -96,20 +104,24 @@ def command(
                     pfn is None
                     or (dax.start_pfn < pfn.stop and pfn.start < dax.end_pfn)
                 )
-                and (optimised is None or bool(dax.optimised) == optimised)
+                and (
+                    optimised is None
+                    or (dax.optimised is not None and bool(dax.optimised) == optimised)
+                )
             ):
                 shown.append(dax)
                 yield _row(kernel, dax)
 
     def totals() -> dict[str, Any]:
-        whole = is_whole(kernel, "device maps", "sections", "page tables")
-        if not kernel.pgmaps.are_known or not whole:
+        if undecided or not kernel.is_complete("device maps"):
             return dict.fromkeys(TOTALS)
         page = kernel.geometry.page_size
+        saved = add(d.saved_pages for d in shown)
+        expected = add(d.expected_saved_pages for d in shown)
         return {
             "ranges": len(shown),
-            "saved_bytes": sum(d.saved_pages for d in shown) * page,
-            "expected_saved_bytes": sum(d.expected_saved_pages for d in shown) * page,
+            "saved_bytes": _bytes(saved, page),
+            "expected_saved_bytes": _bytes(expected, page),
         }
 
     session.emit(
@@ -125,13 +137,11 @@ def command(
                 Column("expected_saved_bytes", "Expected", "bytes", needs_all=True),
             ),
             missing=kernel.missing.as_dict,
-            empty=_nothing(kernel, is_filtered(node, order, pfn, optimised)),
+            empty=lambda: nothing(
+                kernel,
+                "no device memory with struct pages",
+                "device maps",
+                filtered=is_filtered(node, order, pfn, optimised),
+            ),
         )
     )
-
-
-def _nothing(kernel: Kernel, filtered: bool) -> str:
-    """Why there are no rows."""
-    if not kernel.pgmaps.are_known:
-        return NO_PGMAPS
-    return NOTHING_MATCHES if filtered else "no device memory with struct pages"

@@ -8,16 +8,15 @@ from typing import Any
 
 import click
 
-from ..analysis.hvo import OPTIMISED_FLAG, PoolNode, pools_by_node
-from ..analysis.losses import refuse_lost, warning
-from ..analysis.parts import is_whole
+from ..analysis.hvo import OPTIMISED_FLAG, UNKNOWN, PoolNode, pools_by_node
 from ..analysis.steady import read_steadily, restless
+from ..analysis.summary import add
+from ..analysis.unavailable import nothing, refuse_unknown, warning
 from ..kernel.hugetlb import Folio
 from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
 from ..render import Column, Report
 from .options import (
-    NOTHING_MATCHES,
     is_filtered,
     node_option,
     optimised_option,
@@ -60,14 +59,21 @@ FOLIO_COLUMNS = (
 
 OF_FOLIOS = ("found", "optimised", "flagged", "unoptimised", "reason", "reasons")
 """Fields of a pool's row that come from its folios, and the bytes they save."""
+OF_BACKING = ("optimised", "unoptimised", "reason", "reasons")
+"""Those that come from the page tables."""
+BYTES = ("saved_bytes", "savable_bytes")
 
 
 def _pool_row(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
-    """A pool on a node. Of folios that cannot be read nothing is counted."""
+    """A pool on a node; what its folios say is null where not all could be read."""
     known = _pool(kernel, row)
-    if row.found == row.total or is_whole(kernel, "folios", "zones"):
-        return known
-    return {**known, **dict.fromkeys((*OF_FOLIOS, "saved_bytes", "savable_bytes"))}
+    if not kernel.is_complete("folios"):
+        return {**known, **dict.fromkeys((*OF_FOLIOS, *BYTES))}
+    if row.unknown:
+        return {**known, **dict.fromkeys((*OF_BACKING, *BYTES))}
+    if UNKNOWN in row.reasons:
+        return {**known, "reason": None, "reasons": None}
+    return known
 
 
 def _pool(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
@@ -99,19 +105,24 @@ def _pool(kernel: Kernel, row: PoolNode) -> dict[str, Any]:
 
 def _folio_row(kernel: Kernel, folio: Folio) -> dict[str, Any]:
     hugetlb, backing = kernel.hugetlb, folio.backing
+    is_known = backing.is_known
     return {
         "pfn": folio.pfn,
         "order": folio.order,
         "node": folio.node,
         "zone": kernel.zone_name(folio.zone_index),
         "free": hugetlb.has_flag(folio, "freed"),
-        "optimised": backing.is_optimised,
+        "optimised": backing.is_optimised if is_known else None,
         "flagged": hugetlb.has_flag(folio, OPTIMISED_FLAG),
         "layout": backing.layout,
         "head_frame_pfn": None if backing.head_frame == HOLE else backing.head_frame,
-        "tail_frame_pfn": None if backing.tail_frame == HOLE else backing.tail_frame,
+        "tail_frame_pfn": backing.tail_frame
+        if is_known and backing.tail_frame != HOLE
+        else None,
         "tail_readonly": backing.tail_readonly,
-        "saved_bytes": backing.saved_pages * kernel.geometry.page_size,
+        "saved_bytes": backing.saved_pages * kernel.geometry.page_size
+        if is_known
+        else None,
         "flags": hugetlb.flag_names(folio),
     }
 
@@ -146,16 +157,27 @@ def command(
     """
     if not folios and any(x is not None for x in (zone, pfn, optimised)):
         raise click.UsageError("--zone, --pfn and --optimised need --folios")
-    refuse_lost(session.open_kernel(), "hvo", zone=zone)
+    why = session.open_kernel().unknown("zones") if zone is not None else None
+    refuse_unknown("--zone", zone, why)
     reading = read_steadily(
         session.open_kernel(), _read_folios if folios else _read_pools
     )
     kernel = reading.kernel
+    sums: dict[str, int | None]
     sums = dict.fromkeys(("folios", "optimised", "saved_bytes"), 0)
+
+    def count(folios: int | None, optimised: int | None, saved: int | None) -> None:
+        sums["folios"] = add((sums["folios"], folios))
+        sums["optimised"] = add((sums["optimised"], optimised))
+        sums["saved_bytes"] = add((sums["saved_bytes"], saved))
 
     def folio_rows() -> Iterator[dict[str, Any]]:
         for folio in kernel.hugetlb.for_each_folio():
             row = _folio_row(kernel, folio)
+            if (zone is not None and row["zone"] is None) or (
+                optimised is not None and row["optimised"] is None
+            ):
+                count(None, None, None)
             if (
                 (node is None or folio.node == node)
                 and (zone is None or row["zone"] == zone)
@@ -163,9 +185,7 @@ def command(
                 and (pfn is None or folio.pfn in pfn)
                 and (optimised is None or row["optimised"] == optimised)
             ):
-                sums["folios"] += 1
-                sums["optimised"] += row["optimised"]
-                sums["saved_bytes"] += row["saved_bytes"]
+                count(1, row["optimised"], row["saved_bytes"])
                 yield row
 
     def pool_rows() -> Iterator[dict[str, Any]]:
@@ -173,12 +193,19 @@ def command(
             if (node is None or pool.node == node) and (
                 order is None or pool.order == order
             ):
-                sums["folios"] += pool.found
-                sums["optimised"] += pool.optimised
-                sums["saved_bytes"] += pool.saved_pages * kernel.geometry.page_size
-                yield _pool_row(kernel, pool)
+                row = _pool_row(kernel, pool)
+                count(row["found"], row["optimised"], row["saved_bytes"])
+                yield row
 
-    nothing = "no hugetlb folio" if folios else "no hugetlb pool"
+    def knows_pools() -> bool:
+        """Whether no pool is without a row; those without folios need types."""
+        return (
+            folios
+            or not kernel.types_are_known
+            or kernel.is_complete("hstates", "zones")
+        )
+
+    none = "no hugetlb folio" if folios else "no hugetlb pool"
     session.emit(
         Report(
             verb="hvo",
@@ -187,7 +214,9 @@ def command(
             columns=FOLIO_COLUMNS if folios else COLUMNS,
             totals=lambda: {
                 **(
-                    sums if is_whole(kernel, "folios", "zones") else dict.fromkeys(sums)
+                    sums
+                    if kernel.is_complete("folios") and knows_pools()
+                    else dict.fromkeys(sums)
                 ),
                 "policy": _policy(kernel),
                 **reading.totals(),
@@ -195,9 +224,12 @@ def command(
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
             notes=lambda: [*warning(kernel), *restless(reading)],
-            empty=NOTHING_MATCHES
-            if is_filtered(node, zone, order, pfn, optimised)
-            else nothing,
+            empty=lambda: nothing(
+                kernel,
+                none,
+                *(("folios",) if folios else ("hstates", "zones")),
+                filtered=is_filtered(node, zone, order, pfn, optimised),
+            ),
         )
     )
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ..analysis.info import facts
-from ..analysis.losses import lost, lost_fields
+from ..analysis.info import UNKNOWN, facts
+from ..analysis.unavailable import unavailable, unknown_parts
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .session import Session
@@ -23,16 +23,17 @@ COLUMNS = (
 
 def _rows(kernel: Kernel) -> Iterator[dict[str, Any]]:
     for fact in facts(kernel):
-        yield {"subject": fact.subject, "value": fact.value, "source": fact.source}
+        value = None if fact.value == UNKNOWN else fact.value
+        yield {"subject": fact.subject, "value": value, "source": fact.source}
 
 
 def _totals(kernel: Kernel) -> dict[str, Any]:
-    """What is lost in sentences, and as fields of the other verbs' answers."""
-    sentences = lost(kernel)
+    """What cannot be answered, in sentences and by part."""
+    sentences = unavailable(kernel)
     return {
         "losses": len(sentences) or None,
         "lost": sentences,
-        "lost_fields": lost_fields(kernel),
+        "unknown_parts": unknown_parts(kernel),
     }
 
 
@@ -55,6 +56,6 @@ def command(session: Session) -> None:
             totals=lambda: _totals(kernel),
             totals_columns=(Column("losses", "Answers lost", "int"),),
             missing=kernel.missing.as_dict,
-            notes=lambda: lost(kernel),
+            notes=lambda: unavailable(kernel),
         )
     )

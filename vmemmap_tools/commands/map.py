@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from ..analysis.losses import warning
 from ..analysis.runs import Run, Runs
+from ..analysis.unavailable import nothing, warning
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .options import (
-    NOTHING_MATCHES,
     address_range,
     is_filtered,
     optimised_option,
@@ -21,6 +20,9 @@ from .options import (
     section_option,
 )
 from .session import Session
+
+MISSING = "missing"
+"""How options and tables name a backing that cannot be determined: null in JSON."""
 
 BACKINGS = (
     "huge",
@@ -30,7 +32,7 @@ BACKINGS = (
     "zone-shared",
     "shared",
     "hole",
-    "missing",
+    MISSING,
 )
 
 COLUMNS = (
@@ -135,8 +137,8 @@ def command(
     RANGE is A-B or A+SIZE in the vmemmap. BACKING: huge (a huge leaf), private (a frame
     for each page), page1-shared, self-shared, zone-shared (tails of an optimised
     compound, on the frame of its page 1, its head, or its zone's tail page), shared
-    (sharing that nothing explains), hole, missing (its page table could
-    not be read, or is linked twice).
+    (sharing that nothing explains), hole, missing (cannot be determined, because a page
+    table, or what tells the owner of shared pages, could not be read; null in JSON).
     """
     if leaves and (backing or optimised is not None):
         raise click.UsageError(
@@ -149,8 +151,8 @@ def command(
     def runs() -> Iterator[dict[str, Any]]:
         cut = Runs(kernel)
         for run in cut.between(*span) if span else cut.everything():
-            is_shared = run.backing.endswith("shared")
-            if (not backing or run.backing in backing) and (
+            is_shared = (run.backing or "").endswith("shared")
+            if (not backing or (run.backing or MISSING) in backing) and (
                 optimised is None or is_shared == optimised
             ):
                 yield _row(kernel, run)
@@ -163,8 +165,11 @@ def command(
             columns=LEAF_COLUMNS if leaves else COLUMNS,
             missing=kernel.missing.as_dict,
             notes=lambda: warning(kernel),
-            empty=NOTHING_MATCHES
-            if backing or is_filtered(va, pfn, section, optimised)
-            else "no vmemmap is mapped",
+            empty=lambda: nothing(
+                kernel,
+                "no vmemmap is mapped",
+                "page tables",
+                filtered=bool(backing) or is_filtered(va, pfn, section, optimised),
+            ),
         )
     )

@@ -19,7 +19,6 @@ from ..render import CHECK_FORMATS, FORMATS
 from .session import Session
 
 __all__ = [
-    "NOTHING_MATCHES",
     "TargetWord",
     "address",
     "address_range",
@@ -45,7 +44,6 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 """Names of the kernel's zones (mm/page_alloc.c: zone_names)."""
 
-NOTHING_MATCHES = "nothing matches"
 """What a table says where the options leave no row."""
 
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")

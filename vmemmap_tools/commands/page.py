@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..analysis.explain import explain_page, resolve
-from ..analysis.losses import warning
+from ..analysis.unavailable import warning
 from ..render import Column, Report
 from .options import TargetWord, target_word
 from .session import Session

@@ -8,13 +8,11 @@ from typing import Any
 
 import click
 
-from ..analysis.losses import refuse_lost, warning
-from ..analysis.parts import is_whole
 from ..analysis.sections import SectionRow, describe_sections
+from ..analysis.unavailable import nothing, refuse_unknown, warning
 from ..kernel.sections import STATE_LETTERS
 from ..render import Column, Report
 from .options import (
-    NOTHING_MATCHES,
     is_filtered,
     node_option,
     number_range,
@@ -90,14 +88,14 @@ def command(
     ZONE_DEVICE (shares the section with RAM), V vmemmap set up before its folio was.
     """
     kernel = session.open_kernel()
-    unnamed = state if state and set(state) & set("DV") else None
-    refuse_lost(kernel, "sections", zone=zone, order=order, state=unnamed)
-    count, untold = 0, False
+    refuse_unknown("--zone", zone, kernel.unknown("zones"))
+    refuse_unknown("--order", order, kernel.unknown_feature("section-order"))
+    count, undecided = 0, False
 
     def wanted(row: SectionRow) -> bool:
-        nonlocal untold
-        fields = {"node": node, "zone": zone, "is_shared": optimised}
-        untold |= any(
+        nonlocal undecided
+        fields = {"node": node, "zone": zone, "is_shared": optimised, "state": state}
+        undecided |= any(
             value is not None and getattr(row, name) is None
             for name, value in fields.items()
         )
@@ -105,7 +103,7 @@ def command(
             (node is None or row.node == node)
             and (zone is None or row.zone == zone)
             and (order is None or row.order == order)
-            and (state is None or set(state) <= set(row.state))
+            and (state is None or set(state) <= set(row.state or ""))
             and (optimised is None or row.is_shared == optimised)
         )
 
@@ -124,14 +122,18 @@ def command(
             columns=COLUMNS,
             totals=lambda: {
                 "sections": None
-                if untold or not is_whole(kernel, "sections")
+                if undecided or not kernel.is_complete("sections")
                 else count
             },
             totals_columns=(Column("sections", "sections", "int", needs_all=True),),
             missing=kernel.missing.as_dict,
             notes=lambda: warning(kernel),
-            empty=NOTHING_MATCHES
-            if numbers or is_filtered(node, zone, order, pfn, state, optimised)
-            else "no section is present",
+            empty=lambda: nothing(
+                kernel,
+                "no section is present",
+                "sections",
+                filtered=bool(numbers)
+                or is_filtered(node, zone, order, pfn, state, optimised),
+            ),
         )
     )

@@ -8,14 +8,12 @@ from typing import Any
 
 import click
 
-from ..analysis.losses import refuse_lost, warning
-from ..analysis.parts import add
 from ..analysis.steady import read_steadily, restless
-from ..analysis.summary import Group, Summary
+from ..analysis.summary import Summary, add
+from ..analysis.unavailable import nothing, refuse_unknown, warning
 from ..kernel.kernel import Kernel
 from ..render import Column, Report
 from .options import (
-    NOTHING_MATCHES,
     is_filtered,
     node_option,
     order_option,
@@ -62,7 +60,9 @@ TOTALS = (
     Column("nr_memmap_boot_pages", "nr_memmap_boot_pages", "int"),
 )
 
-KINDS = ("hugetlb", "dax")
+PARTS = {"hugetlb": "folios", "dax": "device maps"}
+"""Kind of compound -> the part of the kernel that has all of them."""
+KINDS = tuple(PARTS)
 CHOSEN = ("count", "optimised", "saved_bytes", "savable_bytes")
 """Fields that are summed over the rows that options choose."""
 OF_THE_WHOLE = "the totals are of the whole kernel, not of the rows alone"
@@ -91,17 +91,30 @@ def command(
     shared. The totals below are always those of the whole kernel, whatever rows are
     chosen; in JSON, "chosen" among them has the sums of the rows.
     """
-    refuse_lost(session.open_kernel(), "summary", zone=zone)
+    why = session.open_kernel().unknown("zones") if zone is not None else None
+    refuse_unknown("--zone", zone, why)
     reading = read_steadily(session.open_kernel(), _summarise)
-    kernel, (groups, totals, known) = reading.kernel, reading.answer
+    kernel, (summary, totals) = reading.kernel, reading.answer
     kinds = [kind] if kind else KINDS
+    parts = [part for k, part in PARTS.items() if k in kinds]
     wanted = {"node": node, "zone": zone, "order": order, "kind": kind}
     filtered = is_filtered(*wanted.values())
     rows = [
         row
-        for row in map(asdict, groups)
+        for row in map(asdict, summary.groups)
         if all(value is None or row[key] == value for key, value in wanted.items())
     ]
+
+    def is_decided() -> bool:
+        """Whether the rows are all that the options choose."""
+        unnamed = any(
+            (node is not None and g.node is None)
+            or (zone is not None and g.zone is None)
+            for g in summary.groups
+            if g.kind in kinds
+        )
+        return kernel.is_complete(*parts) and not unnamed
+
     session.emit(
         Report(
             verb="summary",
@@ -110,30 +123,31 @@ def command(
             columns=COLUMNS,
             totals=lambda: {
                 **totals,
-                "chosen": _chosen(rows) if known.issuperset(kinds) else None,
+                "chosen": _chosen(rows) if is_decided() else None,
                 **reading.totals(),
             },
             totals_columns=TOTALS,
             missing=kernel.missing.as_dict,
             notes=lambda: [
                 *([OF_THE_WHOLE] if filtered else []),
+                *summary.gaps(),
                 *warning(kernel),
                 *restless(reading),
             ],
-            empty=NOTHING_MATCHES
-            if filtered
-            else "no hugetlb folios and no device DAX compounds",
+            empty=lambda: nothing(
+                kernel,
+                "no hugetlb folios and no device DAX compounds",
+                *parts,
+                filtered=filtered,
+            ),
         )
     )
 
 
-def _summarise(
-    kernel: Kernel,
-) -> tuple[list[Group], dict[str, int | None], set[str]]:
-    """All rows and totals of one reading, and of which kinds there is no more."""
+def _summarise(kernel: Kernel) -> tuple[Summary, dict[str, int | None]]:
+    """All rows and totals of one reading."""
     summary = Summary(kernel)
-    groups, totals = summary.groups, summary.totals()
-    return groups, totals, {kind for kind in KINDS if summary.is_known(kind)}
+    return summary, summary.totals()
 
 
 def _chosen(rows: list[dict[str, Any]]) -> dict[str, int | None]:

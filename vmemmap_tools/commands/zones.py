@@ -8,14 +8,12 @@ from typing import Any
 
 import click
 
-from ..analysis.parts import is_whole
+from ..analysis.unavailable import nothing, refuse_unknown
 from ..kernel.kernel import Kernel
 from ..kernel.zones import Zone
 from ..render import Column, Report
-from .options import NOTHING_MATCHES, is_filtered, node_option, zone_option
+from .options import is_filtered, node_option, zone_option
 from .session import Session
-
-NO_ZONES = "zones are unknown: VMCOREINFO alone does not describe them"
 
 COLUMNS = (
     Column("node", "NODE", "int"),
@@ -33,6 +31,7 @@ COLUMNS = (
 
 def _row(kernel: Kernel, zone: Zone) -> dict[str, Any]:
     frames = kernel.vmemmap.frames
+    knows_mappings = kernel.is_complete("page tables")
     return {
         "node": zone.node,
         "zone": zone.name,
@@ -40,12 +39,16 @@ def _row(kernel: Kernel, zone: Zone) -> dict[str, Any]:
         "spanned": zone.spanned,
         "present": zone.present,
         "managed": zone.managed,
-        "tails": [
+        "tails": None
+        if zone.tails is None
+        else [
             {
                 "order": tail.order,
                 "page_va": f"{tail.page_va:#x}",
                 "pfn": kernel.pages.pfn(tail.page_va),
-                "mapped_by": frames.mappings(kernel.pages.pfn(tail.page_va)),
+                "mapped_by": frames.mappings(kernel.pages.pfn(tail.page_va))
+                if knows_mappings
+                else None,
             }
             for tail in zone.tails
         ],
@@ -67,6 +70,8 @@ def command(
     its frame. The total is of the zones shown.
     """
     kernel = session.open_kernel()
+    refuse_unknown("--zone", zone, kernel.unknown("zones"))
+    parts = ("zones",) if zone is None else ("zone names",)
     tails: set[int] = set()
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -77,7 +82,7 @@ def command(
                 and (zone is None or found.name == zone)
             ):
                 row = _row(kernel, found)
-                tails.update(tail["pfn"] for tail in row["tails"])
+                tails.update(tail["pfn"] for tail in row["tails"] or ())
                 yield row
 
     session.emit(
@@ -87,21 +92,14 @@ def command(
             rows=rows(),
             columns=COLUMNS,
             totals=lambda: {
-                "shared_tail_pages": len(tails)
-                if kernel.zones.are_known and is_whole(kernel, "zones")
-                else None
+                "shared_tail_pages": len(tails) if kernel.is_complete(*parts) else None
             },
             totals_columns=(
                 Column("shared_tail_pages", "shared tail pages", "int", needs_all=True),
             ),
             missing=kernel.missing.as_dict,
-            empty=_nothing(kernel, is_filtered(node, zone)),
+            empty=lambda: nothing(
+                kernel, "no zone has pages", *parts, filtered=is_filtered(node, zone)
+            ),
         )
     )
-
-
-def _nothing(kernel: Kernel, filtered: bool) -> str:
-    """Why there are no rows."""
-    if not kernel.zones.are_known:
-        return NO_ZONES
-    return NOTHING_MATCHES if filtered else "no zone has pages"

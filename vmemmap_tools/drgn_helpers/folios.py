@@ -11,15 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn import Object, Program
+from drgn import FaultError, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
-from ..analysis.hvo import why_not
+from ..analysis.hvo import UNKNOWN, why_not
 from ..kernel.compound import CompoundBacking, classify
 from ..kernel.folio_scan import Folio
 from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
-from .reading import address_of, reading_of, translated_faults
+from .reading import (
+    address_of,
+    reading_of,
+    require_complete,
+    translated_faults,
+)
 
 __all__ = [
     "FolioBacking",
@@ -72,10 +77,12 @@ def for_each_hugetlb_folio(prog: Program) -> Iterator[Object]:
     18 zone-shared 16773120
 
     :return: Iterator of ``struct page *`` objects: the heads
+    :raises FaultError: behind the last one, if there may be more that cannot be read
     """
     kernel = reading_of(prog)
     for folio in kernel.hugetlb.folios():
         yield Object(prog, "struct page *", kernel.pages.va(folio.pfn))
+    require_complete(kernel, "folios")
 
 
 def folio_backing(page: Object) -> FolioBacking:
@@ -87,10 +94,12 @@ def folio_backing(page: Object) -> FolioBacking:
     :param page: ``struct page *``: any page of the folio
     :raises ValueError: if the page belongs to no compound page, or to one whose struct
         pages do not fill a page
-    :raises FaultError: if its struct pages cannot be read
+    :raises FaultError: if its struct pages, or the page tables that map them, cannot be
+        read
     """
     kernel = reading_of(page.prog_)
     head, order, backing = _backing(kernel, page)
+    assert backing.layout is not None
     return FolioBacking(
         head=Object(page.prog_, "struct page *", kernel.pages.va(head)),
         order=order,
@@ -151,7 +160,11 @@ def hugetlb_why_not_optimized(page: Object) -> str | None:
         return None
     private = pages.private_of(found.data)
     node, zone_index = pages.node(found), pages.zone_index(found)
-    return why_not(kernel, Folio(head, order, node, zone_index, private, backing))
+    folio = Folio(head, order, node, zone_index, private, backing)
+    reason = why_not(kernel, folio)
+    if reason == UNKNOWN:
+        raise FaultError("what decides cannot be read", pages.va(head))
+    return reason
 
 
 def _backing(kernel: Kernel, page: Object) -> tuple[int, int, CompoundBacking]:
@@ -165,7 +178,11 @@ def _backing(kernel: Kernel, page: Object) -> tuple[int, int, CompoundBacking]:
     if not count:
         raise ValueError(f"the folio at pfn {head:#x} (order {order}) fills no page")
     number = pages.vmemmap_page(head)
-    return head, order, classify(kernel.vmemmap, number, count, kernel.tail_frames)
+    backing = classify(kernel.vmemmap, number, count, kernel.tail_frames)
+    if not backing.is_known:
+        why = kernel.gap("page tables", "zones") or "a page table is missing"
+        raise FaultError(f"the backing of pfn {head:#x}: {why}", pages.va(head))
+    return head, order, backing
 
 
 def _frame(pfn: int) -> int | None:

@@ -16,7 +16,7 @@ from drgn.helpers.common.prog import takes_program_or_default
 from drgn.helpers.linux.mm import page_flags
 from drgn.helpers.linux.mmzone import NODE_DATA
 
-from .reading import layout_of, reading_of
+from .reading import layout_of, reading_of, require_complete
 
 __all__ = [
     "for_each_zone",
@@ -72,9 +72,12 @@ def for_each_zone(prog: Program) -> Iterator[Object]:
     [b'DMA', b'DMA32', b'Normal']
 
     :return: Iterator of ``struct zone *`` objects
+    :raises FaultError: behind the last one, if a node cannot be read
     """
-    for zone in reading_of(prog).zones:
+    kernel = reading_of(prog)
+    for zone in kernel.zones:
         yield Object(prog, "struct zone *", zone.va)
+    require_complete(kernel, "zones")
 
 
 def zone_vmemmap_tails(zone: Object) -> Iterator[tuple[int, Object]]:
@@ -92,7 +95,12 @@ def zone_vmemmap_tails(zone: Object) -> Iterator[tuple[int, Object]]:
 
     :param zone: ``struct zone *``
     :return: Iterator of (order, ``struct page *``) tuples; empty in older kernels
+    :raises FaultError: if the array of a zone cannot be read
     """
-    found = reading_of(zone.prog_).zones.at(zone.value_())
-    for tail in found.tails if found else ():
+    kernel = reading_of(zone.prog_)
+    found = kernel.zones.at(zone.value_())
+    if found is None or found.tails is None:
+        require_complete(kernel, "zones")
+        return
+    for tail in found.tails:
         yield tail.order, Object(zone.prog_, "struct page *", tail.page_va)

@@ -13,11 +13,16 @@ import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn import IntegerLike, Object, Program
+from drgn import FaultError, IntegerLike, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..kernel.vmemmap import HOLE
-from .reading import address_of, reading_of, translated_faults
+from .reading import (
+    address_of,
+    reading_of,
+    require_complete,
+    translated_faults,
+)
 
 __all__ = [
     "PageTableStep",
@@ -106,6 +111,7 @@ def for_each_vmemmap_leaf(
 
     :param start: ``void *`` or a number; the whole vmemmap by default
     :param end: First address that is not meant
+    :raises FaultError: behind the last one, if a page table of the range is missing
     """
     vmemmap = reading_of(prog).vmemmap
     first = vmemmap.start_va if start is None else address_of(start)
@@ -119,6 +125,8 @@ def for_each_vmemmap_leaf(
             yield VmemmapLeaf(
                 leaf.va, leaf.size, leaf.frame_pfn, leaf.is_readonly, leaf.entry
             )
+    if vmemmap.is_absent(pages[0], pages[1] - pages[0]):
+        raise FaultError("a page table of this range cannot be read", first)
 
 
 def page_vmemmap_frame(page: Object) -> int | None:
@@ -127,9 +135,13 @@ def page_vmemmap_frame(page: Object) -> int | None:
 
     :param page: ``struct page *``
     :return: The frame's PFN, ``None`` if the struct page is not mapped
+    :raises FaultError: if the page table that maps it cannot be read
     """
-    vmemmap = reading_of(page.prog_).vmemmap
-    frame = vmemmap.frame(vmemmap.page_number(address_of(page)))
+    vmemmap, va = reading_of(page.prog_).vmemmap, address_of(page)
+    number = vmemmap.page_number(va)
+    if vmemmap.is_absent(number):
+        raise FaultError("the page table of this address cannot be read", va)
+    frame = vmemmap.frame(number)
     return None if frame == HOLE else frame
 
 
@@ -143,8 +155,11 @@ def vmemmap_frame_mappings(prog: Program, pfn: IntegerLike) -> int:
     [140, 4095]
 
     :param pfn: PFN of the frame
+    :raises FaultError: if a page table of the vmemmap cannot be read
     """
-    return reading_of(prog).vmemmap.frames.mappings(operator.index(pfn))
+    kernel = reading_of(prog)
+    require_complete(kernel, "page tables")
+    return kernel.vmemmap.frames.mappings(operator.index(pfn))
 
 
 @takes_program_or_default
@@ -159,6 +174,7 @@ def for_each_vmemmap_page_of_frame(prog: Program, pfn: IntegerLike) -> Iterator[
     :param pfn: PFN of the frame
     :return: Iterator of ``struct page *`` objects: the first struct page that begins on
         each of these vmemmap pages
+    :raises FaultError: behind the last one, if a page table cannot be read
     """
     kernel = reading_of(prog)
     pages = kernel.pages
@@ -166,3 +182,4 @@ def for_each_vmemmap_page_of_frame(prog: Program, pfn: IntegerLike) -> Iterator[
         va = kernel.vmemmap.page_va(number)
         first = pages.va(-(-(va - pages.base_va) // pages.size))
         yield Object(prog, "struct page *", first)
+    require_complete(kernel, "page tables")

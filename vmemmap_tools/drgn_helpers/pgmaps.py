@@ -15,7 +15,7 @@ from drgn import NULL, IntegerLike, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..kernel.pgmap import Pgmap
-from .reading import address_of, reading_of
+from .reading import address_of, reading_of, require_complete
 
 __all__ = [
     "for_each_pgmap",
@@ -38,9 +38,12 @@ def for_each_pgmap(prog: Program) -> Iterator[Object]:
     9 True
 
     :return: Iterator of ``struct dev_pagemap *`` objects
+    :raises FaultError: behind the last one, if there may be more that cannot be read
     """
-    for pgmap in reading_of(prog).pgmaps:
+    kernel = reading_of(prog)
+    for pgmap in kernel.pgmaps:
         yield Object(prog, "struct dev_pagemap *", pgmap.va)
+    require_complete(kernel, "device maps")
 
 
 @takes_program_or_default
@@ -55,9 +58,12 @@ def get_dev_pagemap(prog: Program, pfn: IntegerLike) -> Object:
 
     :param pfn: ``unsigned long``
     :return: ``struct dev_pagemap *`` (``NULL`` if there is none)
+    :raises FaultError: if page maps cannot be read
     """
-    found = reading_of(prog).pgmaps.of_pfn(operator.index(pfn))
+    kernel = reading_of(prog)
+    found = kernel.pgmaps.of_pfn(operator.index(pfn))
     if found is None:
+        require_complete(kernel, "device maps")
         return NULL(prog, "struct dev_pagemap *")
     return Object(prog, "struct dev_pagemap *", found.va)
 
@@ -99,4 +105,5 @@ def _pgmap(pgmap: Object) -> Pgmap:
     for found in reading_of(pgmap.prog_).pgmaps:
         if found.va == va:
             return found
+    require_complete(reading_of(pgmap.prog_), "device maps")
     raise ValueError(f"no device page map that is in use lies at {va:#x}")

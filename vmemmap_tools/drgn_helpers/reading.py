@@ -108,7 +108,10 @@ def vmemmap_reading(prog: Program) -> Iterator[None]:
 @takes_program_or_default
 def vmemmap_missing(prog: Program) -> dict[str, dict[str, int]]:
     """
-    Get what the helpers could not read so far: what they leave out, they count here.
+    Get what the helpers could not read so far.
+
+    A helper raises `FaultError` where its answer rests on something that is missing;
+    iterators do so behind the last thing that could be read.
 
     On a running kernel this is of the reading of `vmemmap_reading()`.
 
@@ -130,6 +133,13 @@ def translated_faults() -> Iterator[None]:
         space = "physical" if fault.physical else "virtual"
         text = f"{fault.kind}: {fault.size} bytes of {space} memory"
         raise FaultError(text, fault.address) from None
+
+
+def require_complete(kernel: Kernel, *parts: str) -> None:
+    """Raise `FaultError` where a part of the kernel (`gaps.PARTS`) is incomplete."""
+    why = kernel.gap(*parts)
+    if why is not None:
+        raise FaultError(why, 0)
 
 
 def address_of(value: Object | int) -> int:

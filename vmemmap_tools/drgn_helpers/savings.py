@@ -53,11 +53,11 @@ class CompoundSavings(NamedTuple):
     kind: str
     """``"hugetlb"`` or ``"dax"``."""
     order: int
-    compounds: int
-    optimized: int
-    saved_bytes: int
+    compounds: int | None
+    optimized: int | None
+    saved_bytes: int | None
     savable_bytes: int | None
-    """``None`` if it is not known."""
+    """Each is ``None`` if it is not known."""
 
 
 @takes_program_or_default
@@ -75,10 +75,10 @@ def vmemmap_savings(prog: Program) -> VmemmapSavings:
     """
     kernel = reading_of(prog)
     totals = Summary(kernel).totals()
-    frames = totals["backing_frames"] or 0
+    frames = totals["backing_frames"]
     return VmemmapSavings(
         mapped=totals["mapped_bytes"],
-        backing=frames * kernel.geometry.page_size,
+        backing=None if frames is None else frames * kernel.geometry.page_size,
         saved=totals["saved_bytes"],
         saved_hugetlb=totals["saved_hugetlb_bytes"],
         saved_dax=totals["saved_dax_bytes"],

@@ -13,12 +13,18 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 
-from drgn import NULL, IntegerLike, Object, Program
+from drgn import NULL, FaultError, IntegerLike, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..analysis.placement import place_section
 from ..kernel.sections import Section
-from .reading import address_of, layout_of, reading_of, translated_faults
+from .reading import (
+    address_of,
+    layout_of,
+    reading_of,
+    require_complete,
+    translated_faults,
+)
 
 __all__ = [
     "for_each_section",
@@ -42,9 +48,12 @@ def for_each_section(prog: Program) -> Iterator[tuple[int, Object]]:
     64 PM SECTION_MARKED_PRESENT|SECTION_HAS_MEM_MAP
 
     :return: Iterator of (section number, ``struct mem_section *``) tuples
+    :raises FaultError: behind the last one, if some entries cannot be read
     """
-    for section in reading_of(prog).sections:
+    kernel = reading_of(prog)
+    for section in kernel.sections:
         yield section.nr, Object(prog, "struct mem_section *", section.va)
+    require_complete(kernel, "sections")
 
 
 @takes_program_or_default
@@ -54,8 +63,9 @@ def nr_to_section(prog: Program, nr: IntegerLike) -> Object:
 
     :param nr: ``unsigned long``
     :return: ``struct mem_section *`` (``NULL`` if it is not in use)
+    :raises FaultError: if its entry cannot be read
     """
-    return _pointer(prog, reading_of(prog).sections.get(operator.index(nr)))
+    return _pointer(prog, operator.index(nr))
 
 
 @takes_program_or_default
@@ -68,8 +78,10 @@ def pfn_to_section(prog: Program, pfn: IntegerLike) -> Object:
 
     :param pfn: ``unsigned long``
     :return: ``struct mem_section *`` (``NULL`` if it is not in use)
+    :raises FaultError: if its entry cannot be read
     """
-    return _pointer(prog, reading_of(prog).sections.of_pfn(operator.index(pfn)))
+    per_section = layout_of(prog).geometry.pages_per_section
+    return _pointer(prog, operator.index(pfn) // per_section)
 
 
 def section_state(section: Object) -> str:
@@ -109,13 +121,18 @@ def section_zone(section: Object) -> Object:
     :param section: ``struct mem_section *``
     :return: ``struct zone *`` (``NULL`` if its pages are in more than one, or in none)
     :raises ValueError: if it is no entry of ``mem_section`` that is in use
+    :raises FaultError: if zones or its struct pages cannot be read
     """
     prog = section.prog_
     kernel = reading_of(prog)
     entry = kernel.sections.at(address_of(section))
     if entry is None:
+        require_complete(kernel, "sections")
         raise ValueError(f"no section in use has its entry at {address_of(section):#x}")
+    require_complete(kernel, "zone names")
     place = place_section(kernel, entry)
+    if not place.is_known:
+        raise FaultError("struct pages of the section cannot be read", entry.va)
     for zone in kernel.zones:
         if (zone.node, zone.name) == (place.node, place.zone):
             return Object(prog, "struct zone *", zone.va)
@@ -130,7 +147,12 @@ def _entry(section: Object) -> Section:
     return kernel.sections.decode(0, data, va)
 
 
-def _pointer(prog: Program, section: Section | None) -> Object:
-    if section is None:
-        return NULL(prog, "struct mem_section *")
-    return Object(prog, "struct mem_section *", section.va)
+def _pointer(prog: Program, nr: int) -> Object:
+    sections = reading_of(prog).sections
+    section = sections.get(nr)
+    if section is not None:
+        return Object(prog, "struct mem_section *", section.va)
+    size = sections.geometry.pages_per_section
+    if nr >= 0 and sections.has_unread(nr * size, (nr + 1) * size):
+        raise FaultError(f"the entry of section {nr} cannot be read", 0)
+    return NULL(prog, "struct mem_section *")

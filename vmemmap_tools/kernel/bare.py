@@ -15,7 +15,16 @@ from typing import Callable
 
 from ..target.base import Fault, Target
 
-__all__ = ["MemMapBase", "find_mem_map_base", "finds_pointers", "types_are_known"]
+__all__ = [
+    "NO_TYPES",
+    "MemMapBase",
+    "find_mem_map_base",
+    "finds_pointers",
+    "types_are_known",
+]
+
+NO_TYPES = "VMCOREINFO alone does not describe them"
+"""Why a part of a kernel without types is unknown."""
 
 LAST_BITS = (4, 5, 6)
 """SECTION_MAP_LAST_BIT of the kernels there are."""

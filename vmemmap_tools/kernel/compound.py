@@ -7,12 +7,21 @@ and within one kernel every folio may differ; the frames behind a folio cannot l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .vmemmap import HOLE, Vmemmap
 
-__all__ = ["Classifier", "CompoundBacking", "classify"]
+__all__ = ["Classifier", "CompoundBacking", "TailFrames", "classify"]
+
+
+class TailFrames(dict[int, tuple[int, int, int]]):
+    """{frame: (node, zone index, order)} of the zones' shared tail pages.
+
+    ``is_complete`` is False where a zone that may hold more of them is missing.
+    """
+
+    is_complete = True
 
 
 class CompoundBacking(NamedTuple):
@@ -21,12 +30,13 @@ class CompoundBacking(NamedTuple):
     ``layout``: "private" (nothing shared), "huge-leaf" (nothing shared, mapped huge),
     "self-shared" (all on the head's frame: 5.18 to 7.0), "page1-shared" (two kept
     pages: 5.14 to 5.17, device DAX), "zone-shared" (tails on the zone's page: 7.1+),
-    "mixed" (none of these), "hole" (nothing is mapped).
+    "mixed" (none of these), "hole" (nothing is mapped), or None where a page table or a
+    zone that decides is missing: nothing else is known then but the frames.
 
     ``kept`` counts frames of its own, shared tail pages of zones not among them.
     """
 
-    layout: str
+    layout: str | None
     pages: int
     mapped: int
     kept: int
@@ -35,9 +45,14 @@ class CompoundBacking(NamedTuple):
     tail_readonly: bool | None
 
     @property
+    def is_known(self) -> bool:
+        """Whether all that decides the layout could be read."""
+        return self.layout is not None
+
+    @property
     def saved_pages(self) -> int:
-        """Vmemmap pages that need no frame of their own."""
-        return self.mapped - self.kept
+        """Vmemmap pages that need no frame of their own; 0 if that is not known."""
+        return self.mapped - self.kept if self.is_known else 0
 
     @property
     def is_optimised(self) -> bool:
@@ -45,12 +60,27 @@ class CompoundBacking(NamedTuple):
 
 
 def classify(
-    vmemmap: Vmemmap, first: int, pages: int, zone_tails: Collection[int]
+    vmemmap: Vmemmap, first: int, pages: int, zone_tails: TailFrames
 ) -> CompoundBacking:
-    """Classify ``pages`` vmemmap pages from number ``first`` on.
+    """Classify ``pages`` vmemmap pages from number ``first`` on."""
+    found = _classify(vmemmap, first, pages, zone_tails)
+    is_known = not (vmemmap.absent and vmemmap.is_absent(first, pages)) and (
+        zone_tails.is_complete
+        or found.layout in ("zone-shared", "huge-leaf", "hole")
+        or not _shares(vmemmap, first, pages)
+    )
+    return found if is_known else found._replace(layout=None, tail_readonly=None)
 
-    ``zone_tails`` holds the frames of all zones' shared tail pages.
-    """
+
+def _shares(vmemmap: Vmemmap, first: int, pages: int) -> bool:
+    """Whether any frame behind these pages backs another vmemmap page, too."""
+    frames = vmemmap.backing(first, pages).mapped
+    return any(frame in vmemmap.frames.shared for frame in set(frames))
+
+
+def _classify(
+    vmemmap: Vmemmap, first: int, pages: int, zone_tails: TailFrames
+) -> CompoundBacking:
     entries = vmemmap.entries(first, pages)
     fmt = vmemmap.geometry.table_format
     mask, shift = fmt.address_mask, fmt.page_shift
@@ -92,7 +122,7 @@ class Classifier:
     alone is kept until another comes.
     """
 
-    def __init__(self, vmemmap: Vmemmap, zone_tails: Collection[int]):
+    def __init__(self, vmemmap: Vmemmap, zone_tails: TailFrames):
         self._vmemmap = vmemmap
         self._zone_tails = zone_tails
         self._format = fmt = vmemmap.geometry.table_format
@@ -118,10 +148,10 @@ class Classifier:
                 layout, kept = "zone-shared", 1
                 is_usual = head not in self._zone_tails
             elif head == tail:
-                layout, kept, is_usual = "self-shared", 1, True
+                layout, kept, is_usual = "self-shared", 1, self._zone_tails.is_complete
             else:
                 layout, kept = "page1-shared", 2
-                is_usual = pages > 2
+                is_usual = pages > 2 and self._zone_tails.is_complete
             if is_usual and tail_entry & self._present:
                 return CompoundBacking(
                     layout, pages, pages, kept, head, tail, self._is_readonly
@@ -176,7 +206,7 @@ def _shared_layout(
     head: int,
     tail: int,
     mapped: int,
-    zone_tails: Collection[int],
+    zone_tails: TailFrames,
     mask: int,
 ) -> str:
     if mapped != len(entries):

@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Callable, NamedTuple
 
 from ..target.base import Fault
-from .compound import Classifier, CompoundBacking
+from .compound import Classifier, CompoundBacking, TailFrames
 from .layout import LayoutError
 from .memory import Memory, Missing
 from .pages import PAGES_OF_FOLIO_HEAD, Pages
@@ -54,7 +54,7 @@ class FolioScan:
     pages: Pages
     sections: Sections
     vmemmap: Vmemmap
-    tail_frames: Collection[int]
+    tail_frames: TailFrames
     orders: Collection[int]
     progress: Progress = silent
     missing: Missing = field(default_factory=Missing)

@@ -8,13 +8,14 @@ Self-hosted vmemmap lies in the memory block it describes (memmap_on_memory,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..target.base import Fault
-from .memory import Memory
-from .pages import Pages
-from .pgmap import Pgmaps
-from .sections import Section, Sections
-from .vmemmap import HOLE, Vmemmap
+from .sections import Section
+from .vmemmap import HOLE
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
 
 __all__ = ["SelfHosting"]
 
@@ -24,25 +25,21 @@ SELF_HOSTED = "PG_vmemmap_self_hosted"
 class SelfHosting:
     """Which vmemmap frames are part of the memory block that they describe."""
 
-    def __init__(
-        self,
-        memory: Memory,
-        sections: Sections,
-        pages: Pages,
-        vmemmap: Vmemmap,
-        pgmaps: Pgmaps,
-    ):
-        self._memory = memory
-        self._sections = sections
-        self._pages = pages
-        self._vmemmap = vmemmap
-        self._pgmaps = pgmaps
+    def __init__(self, kernel: Kernel):
+        self._kernel = kernel
+        self._memory = kernel.memory
+        self._sections = kernel.sections
+        self._pages = kernel.pages
+        self._vmemmap = kernel.vmemmap
+        self._pgmaps = kernel.pgmaps
 
     def is_self_hosted(self, section: Section) -> bool | None:
         """Whether a section's vmemmap begins in self-hosted memory; None if unknown."""
         if section.is_early or not section.has_mem_map:
             return False
         first = self._pages.vmemmap_page(section.start_pfn)
+        if self._vmemmap.is_absent(first):
+            return None
         return self.is_self_hosted_frame(self._vmemmap.frame(first))
 
     def is_self_hosted_frame(self, frame: int) -> bool | None:
@@ -51,7 +48,11 @@ class SelfHosting:
         None where the flag's number is unknown, or its page cannot be read. Device
         memory hosts its own vmemmap by an altmap, and never so.
         """
-        host = None if frame == HOLE else self._sections.of_pfn(frame)
+        if frame == HOLE:
+            return False
+        host = self._sections.of_pfn(frame)
+        if host is None and self._sections.has_unread(frame, frame + 1):
+            return None
         if host is None or host.is_early or not host.has_mem_map:
             return False
         if self._pgmaps.of_pfn(frame) is not None:
@@ -61,7 +62,12 @@ class SelfHosting:
         except Fault as fault:
             self._memory.missing.record(fault, "struct pages of vmemmap frames")
             return None
-        return False if page.is_poisoned else self._pages.has_flag(page, SELF_HOSTED)
+        if page.is_poisoned:
+            return False
+        is_flagged = self._pages.has_flag(page, SELF_HOSTED)
+        if is_flagged and not self._kernel.is_complete("device maps"):
+            return None
+        return is_flagged
 
     def count_frames(self, sections: Iterable[Section]) -> int | None:
         """Distinct self-hosted vmemmap frames of these sections; None if unknown."""
@@ -75,7 +81,12 @@ class SelfHosting:
                 continue
             first = self._pages.vmemmap_page(section.start_pfn)
             count = geometry.pages_per_section // geometry.struct_pages_per_page
+            if self._vmemmap.is_absent(first, count):
+                return None
             for frame in set(self._vmemmap.backing(first, count).mapped):
-                if self.is_self_hosted_frame(frame):
+                hosts_itself = self.is_self_hosted_frame(frame)
+                if hosts_itself is None:
+                    return None
+                if hosts_itself:
                     found.add(frame)
         return len(found)

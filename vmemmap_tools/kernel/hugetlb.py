@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import TypeVar
 
 from ..target.base import Fault, Target
-from .bare import types_are_known
+from .bare import NO_TYPES, types_are_known
+from .compound import TailFrames
 from .folio_scan import Folio, FolioScan
 from .layout import require_struct
 from .memory import Memory, Missing, Record
@@ -71,7 +72,7 @@ class Hugetlb:
         sections: Sections,
         zones: Zones,
         vmemmap: Vmemmap,
-        tail_frames: frozenset[int],
+        tail_frames: TailFrames,
         progress: Progress = silent,
     ):
         self._target = target
@@ -84,18 +85,18 @@ class Hugetlb:
         self._progress = progress
         self._folios: list[Folio] | None = None
         self._is_counted = False
-        self.pools_are_known = types_are_known(target)
-        """False where no types tell what an hstate or a flag is: then none is here."""
 
     @cached_property
     def unknown(self) -> str | None:
         """What is not known without which no pool of a kernel with hugetlb is found.
 
-        None where pools are known, where the kernel has none, and without types.
+        None where pools are known, and in a kernel that has none.
         """
         struct = self._target.struct("hstate")
+        if struct is None and not types_are_known(self._target):
+            return NO_TYPES
         # Empty without CONFIG_HUGETLB_PAGE.
-        if not self.pools_are_known or struct is None or not struct.members:
+        if struct is None or not struct.members:
             return None
         for name in ("hstates", "hugetlb_max_hstate"):
             if self._target.variable(name) is None:
@@ -119,7 +120,7 @@ class Hugetlb:
 
     def flag_names(self, folio: Folio) -> list[str] | None:
         """Names of the HPG_* flags that are set, without it; None if unknown."""
-        if not self.pools_are_known:
+        if not self.flag_bits:
             return None
         return [
             name for name, bit in self.flag_bits.items() if folio.private >> bit & 1
@@ -136,6 +137,12 @@ class Hugetlb:
             with _no_collection():
                 self._folios = list(self.for_each_folio())
         return self._folios
+
+    def look_at_all(self) -> None:
+        """Look for folios everywhere, so that what is missing of them is counted."""
+        if not self._is_counted:
+            for _ in self.for_each_kind():
+                pass
 
     def for_each_folio(self) -> Iterable[Folio]:
         """Every hugetlb folio, by pfn; found anew, and not kept, unless they were."""
@@ -175,19 +182,20 @@ class Hugetlb:
         )
 
     def _orders(self) -> set[int]:
-        """Orders of folios to look for: those of pools, or all that pools can have.
+        """Orders of folios to look for: those of pools, or all where pools are unknown.
 
         A pool may count none and still have some: ``remove_hugetlb_folio()`` takes
         folios off the books before their vmemmap is restored, and those with unknown
         poisoned pages (HPG_raw_hwp_unreliable) are never freed.
         """
         g = self._pages.geometry
-        if not self.pools_are_known:
+        hstates = self.hstates
+        if self.unknown is not None or self._memory.missing.about("hstates"):
             return set(range(g.arch.huge_page_order, g.max_folio_order + 1))
         may_be_off_books = self._vmemmap.readonly_leaves > 0
         return {
             h.order
-            for h in self.hstates
+            for h in hstates
             if (h.total or may_be_off_books) and h.order <= g.max_folio_order
         }
 

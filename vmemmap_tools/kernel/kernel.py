@@ -12,9 +12,11 @@ from typing import Any
 
 from ..target.base import Refreshable, Target
 from .bare import types_are_known
+from .compound import TailFrames
 from .counters import MemmapCounters, read_memmap_counters
 from .dax_devices import DaxDevices
 from .features import Feature, features_without_types, find_features
+from .gaps import gap, unknown
 from .hosting import SelfHosting
 from .hugetlb import Hugetlb
 from .layout import find_geometry, find_page_table
@@ -52,16 +54,17 @@ class Kernel:
     @cached_property
     def features(self) -> list[Feature]:
         if not self.types_are_known:
-            return features_without_types(self.target, self.pages.told_mask)
+            return features_without_types(self.target, self.pages.mask_evidence)
         return find_features(self.target)
 
     def has(self, feature: str) -> bool:
         """Whether a named Feature is present."""
         return any(f.present for f in self.features if f.name == feature)
 
-    def is_untold(self, feature: str) -> bool:
-        """Whether nothing tells if a named Feature is present."""
-        return any(f.present is None for f in self.features if f.name == feature)
+    def unknown_feature(self, feature: str) -> str | None:
+        """Why it is unknown whether a named Feature is present; None if it is known."""
+        found = (f for f in self.features if f.name == feature and f.present is None)
+        return next((f"{f.name} is unknown: {f.evidence}" for f in found), None)
 
     @cached_property
     def sections(self) -> Sections:
@@ -91,15 +94,13 @@ class Kernel:
             self.sections,
             self.zones,
             self.vmemmap,
-            frozenset(self.tail_frames),
+            self.tail_frames,
             self.progress,
         )
 
     @cached_property
     def self_hosting(self) -> SelfHosting:
-        return SelfHosting(
-            self.memory, self.sections, self.pages, self.vmemmap, self.pgmaps
-        )
+        return SelfHosting(self)
 
     @cached_property
     def pgmaps(self) -> Pgmaps:
@@ -114,27 +115,31 @@ class Kernel:
         return read_memmap_counters(self.target, self.memory)
 
     @cached_property
-    def tail_frames(self) -> dict[int, tuple[int, int, int]]:
-        """{frame: (node, zone index, order)} of the zones' shared tail pages.
+    def tail_frames(self) -> TailFrames:
+        """The frames of the zones' shared tail pages.
 
-        Where zones are unknown: of those that the tails of hugetlb folios share.
+        Where no type describes zones: of those that the tails of hugetlb folios share.
         """
-        if not self.zones.are_known:
+        if not self.types_are_known:
             return self._shared_tails()
-        return {
-            self.pages.pfn(tail.page_va): (zone.node, zone.index, tail.order)
-            for zone in self.zones
-            for tail in zone.tails
-        }
+        frames = TailFrames()
+        for zone in self.zones:
+            for tail in zone.tails or ():
+                place = zone.node, zone.index, tail.order
+                frames[self.pages.pfn(tail.page_va)] = place
+        if self.has("zone-shared-tails"):
+            frames.is_complete = self.is_complete("zones")
+        return frames
 
-    def _shared_tails(self) -> dict[int, tuple[int, int, int]]:
+    def _shared_tails(self) -> TailFrames:
         """The frames behind the tails of folios, found without a name.
 
         Tails that hold masks are the same in all folios of an order, and kernels that
         write masks share them in the zone.
         """
+        frames = TailFrames()
         if not self.pages.has_mask:
-            return {}
+            return frames
         hugetlb = Hugetlb(
             self.target,
             self.memory,
@@ -142,13 +147,16 @@ class Kernel:
             self.sections,
             self.zones,
             self.vmemmap,
-            frozenset(),
+            frames,
         )
-        return {
-            folio.backing.tail_frame: (folio.node, folio.zone_index, folio.order)
-            for folio in hugetlb.for_each_folio()
-            if folio.backing.layout == "page1-shared"
-        }
+        frames.update(
+            {
+                folio.backing.tail_frame: (folio.node, folio.zone_index, folio.order)
+                for folio in hugetlb.for_each_folio()
+                if folio.backing.layout == "page1-shared"
+            }
+        )
+        return frames
 
     @cached_property
     def types_are_known(self) -> bool:
@@ -161,10 +169,26 @@ class Kernel:
         return 2 if self.has("hvo-keeps-two-pages") else 1
 
     def zone_name(self, index: int) -> str | None:
-        """The name of a zone by its index, None for `UNKNOWN_ZONE`."""
-        if index == UNKNOWN_ZONE:
-            return None
-        return self.zones.names.get(index, f"zone {index}")
+        """The name of a zone by its index, None where it is not known."""
+        name = self.zones.names.get(index)
+        if name is None and index != UNKNOWN_ZONE and self.is_complete("zone names"):
+            return f"zone {index}"
+        return name
+
+    def gap(self, *parts: str) -> str | None:
+        """What is missing of the first part that is incomplete; None if none is.
+
+        ``parts`` are keys of `gaps.PARTS`.
+        """
+        return next(filter(None, (gap(self, part) for part in parts)), None)
+
+    def unknown(self, part: str) -> str | None:
+        """Why nothing at all is known of a part; None if something may be."""
+        return unknown(self, part)
+
+    def is_complete(self, *parts: str) -> bool:
+        """Whether these parts are known, and all of them could be read."""
+        return self.gap(*parts) is None
 
     def describe(self) -> dict[str, Any]:
         """The ``kernel`` object of every JSON answer."""
@@ -177,4 +201,5 @@ class Kernel:
             "levels": g.levels,
             "vmemmap_va": f"{self.pages.base_va:#x}",
             "features": [f.name for f in self.features if f.present],
+            "unknown_features": [f.name for f in self.features if f.present is None],
         }

@@ -121,6 +121,8 @@ class SectionFlags:
     is_vmemmap_preinit: int | None
     last_bit: int
     source: str
+    are_named: bool = True
+    """False where neither an enum nor the kernel's age gives the bits their names."""
 
     @property
     def map_mask(self) -> int:
@@ -332,4 +334,5 @@ def _flags_of_words(target: Target) -> SectionFlags:
         5 if has_device else None,
         found.last_bit if found is not None else 6,
         "the words of mem_section: with so many, all sections agree on a base",
+        are_named=has_device,
     )

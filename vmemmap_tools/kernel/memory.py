@@ -34,13 +34,13 @@ class Missing:
         """Count what another account has counted."""
         self._counts.update(other._counts)
 
-    def about(self, *concerns: str) -> dict[str, int]:
-        """{kind: count} of what is missing of these concerns; empty if nothing is."""
-        found: Counter[str] = Counter()
-        for (kind, concern), count in self._counts.items():
-            if concern in concerns:
-                found[kind] += count
-        return dict(found)
+    def about(self, *concerns: str) -> list[str]:
+        """What is missing of these concerns, in words; empty if nothing is."""
+        return [
+            f"{concern} ({count} {kind})"
+            for (kind, concern), count in sorted(self._counts.items())
+            if concern in concerns
+        ]
 
     def __bool__(self) -> bool:
         return bool(self._counts)

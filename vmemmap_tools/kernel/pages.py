@@ -55,7 +55,6 @@ class Pages:
             raise LayoutError("struct page has neither compound_info nor compound_head")
         self.struct = page
         self.compound_member = word
-        self.types_are_known = types_are_known(target)
         self.flags_offset = page.offset("flags")
         self.compound_word_offset = page.offset(word)
         self._refcount_at = page.offset("_refcount")
@@ -77,12 +76,12 @@ class Pages:
     @property
     def has_mask(self) -> bool:
         """Whether tails hold a mask instead of the head's address."""
-        return self.told_mask is not False
+        return self.mask_evidence is not False
 
     @cached_property
-    def told_mask(self) -> bool | None:
-        """As `has_mask`, None where no types and no tail tell."""
-        if self.types_are_known:
+    def mask_evidence(self) -> bool | None:
+        """As `has_mask`; None where there are no types, and no tail was found."""
+        if types_are_known(self._target):
             return uses_compound_mask(self._target)
         power_of_two = self.geometry.struct_page_size_is_power_of_two
         if self.compound_member != "compound_info" or not power_of_two:
@@ -298,7 +297,7 @@ class Pages:
         Without the order that a folio keeps in the flags of its second page (6.6+),
         and in what looks like a second page through an alias of the first vmemmap page.
         """
-        if not self.types_are_known:
+        if not self.knows_flags:
             return None
         if self._flag_names is None:
             self._flag_names = {}
@@ -317,15 +316,20 @@ class Pages:
         ]
 
     @property
+    def knows_flags(self) -> bool:
+        """Whether a type names all flags: ``enum pageflags``."""
+        return self.flag_count > 0
+
+    @property
     def flag_count(self) -> int:
         """``__NR_PAGEFLAGS``"""
         return self._target.enumerator("__NR_PAGEFLAGS") or 0
 
     def has_flag(self, page: Page, name: str) -> bool | None:
-        """Whether a PG_* flag is set, None if unknown; False for one it lacks."""
+        """Whether a PG_* flag is set; False for one it lacks, None without types."""
         bit = self._target.enumerator(name)
         if bit is None:
-            return False if self.types_are_known else None
+            return False if self.knows_flags else None
         return bool(page.flags >> bit & 1)
 
     def type_name(self, page: Page) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..target.base import Fault, Target
 from . import xarray
-from .bare import types_are_known
+from .bare import NO_TYPES, types_are_known
 from .layout import Geometry, require_struct
 from .memory import Memory, Record
 
@@ -69,16 +69,16 @@ class Pgmaps:
         self._taken: list[tuple[int, int]] = []
         self._struct = target.struct("dev_pagemap")
         self._range = target.struct("range")
-        self.are_known = self._struct is not None or types_are_known(target)
-        """False where no types tell what a dev_pagemap is: then none is here."""
         self._all = list(self._read())
 
     @property
     def unknown(self) -> str | None:
         """What is not known without which no map of a kernel with devices is found.
 
-        None where maps are known, where the kernel has none, and without types.
+        None where maps are known, and in a kernel that has none.
         """
+        if self._struct is None and not types_are_known(self._target):
+            return NO_TYPES
         if self._target.enumerator("ZONE_DEVICE") is None:
             return None
         if self._target.variable(ARRAY) is None:

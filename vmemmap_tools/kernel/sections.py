@@ -14,7 +14,6 @@ from functools import cached_property
 
 from ..target.base import Fault, Target
 from . import xarray
-from .bare import types_are_known
 from .features import section_zone_member
 from .layout import Geometry, SectionFlags, find_section_flags, require_struct
 from .memory import Memory, Record
@@ -81,6 +80,13 @@ class Section:
         return self.word & self.flags.map_mask if self.has_mem_map else None
 
     @property
+    def has_unnamed_flags(self) -> bool:
+        """Whether a flag is set of which nothing gives the name."""
+        low = 1 << self.flags.is_early + 1
+        unnamed = (1 << self.flags.last_bit) - low
+        return not self.flags.are_named and bool(self.word & unnamed)
+
+    @property
     def state(self) -> str:
         """crash's letters (P M O E D) and V for PREINIT, in that order."""
         tests = (
@@ -123,6 +129,7 @@ class Sections:
         self.zone_member = section_zone_member(self.struct)
         self._usage = target.struct("mem_section_usage")
         self._entries: dict[int, Section] | None = None
+        self._unread: list[range] = []
         self._block_va: dict[int, int] | None = None
         self._per_block = 0
 
@@ -166,6 +173,25 @@ class Sections:
     def _numbers(self) -> list[int]:
         return sorted(self._table())
 
+    @property
+    def unknown(self) -> str | None:
+        """What is not known without which no section is found; None if they are."""
+        if self._array_text is not None or self._target.variable("mem_section"):
+            return None
+        return "neither VMCOREINFO nor symbols give the address of mem_section"
+
+    @property
+    def _array_text(self) -> str | None:
+        """``SYMBOL(mem_section)``: the pointer's value, unlike most SYMBOL() keys."""
+        return self._target.vmcoreinfo.get("SYMBOL(mem_section)")
+
+    def has_unread(self, start_pfn: int, end_pfn: int) -> bool:
+        """Whether an entry of these pfns could not be read: there may be a section."""
+        size = self.geometry.pages_per_section
+        self._table()
+        first, last = start_pfn // size, (end_pfn - 1) // size
+        return any(r.start <= last and first < r.stop for r in self._unread)
+
     def vmemmap(self) -> int | None:
         """The mem_map base that the sections agree on; None when they disagree."""
         bases = {s.map_base for s in self if s.has_mem_map}
@@ -195,16 +221,18 @@ class Sections:
     def pfn_is_valid(self, pfn: int) -> bool | None:
         """``pfn_valid``: early sections whole, others by subsection. Raises `Fault`.
 
-        None where the map of subsections is unknown.
+        None where the entry could not be read, or the map of subsections is unknown.
         """
         section = self.of_pfn(pfn)
+        if section is None and self.has_unread(pfn, pfn + 1):
+            return None
         if section is None or not section.has_mem_map:
             return False
         if section.is_early:
             return True
         bits = self.subsection_map(section)
         if bits is None:
-            return True if types_are_known(self._target) else None
+            return None if self._usage is None else True
         g = self.geometry
         return bool(bits >> pfn % g.pages_per_section // g.pages_per_subsection & 1)
 
@@ -270,13 +298,13 @@ class Sections:
             if place in taken:
                 # Roots never overlap; a page named by all would be a million sections.
                 fault = Fault(va, per_root * size, "damaged")
-                self._memory.missing.record(fault, "mem_section roots linked twice")
+                self._lose(fault, "mem_section roots linked twice", first, per_root)
                 continue
             taken.add(place)
             try:
                 data = self._memory.read(va, per_root * size)
             except Fault as fault:
-                self._memory.missing.record(fault, "mem_section roots")
+                self._lose(fault, "mem_section roots", first, per_root)
                 continue
             for slot in range(per_root):
                 entry = data[slot * size : (slot + 1) * size]
@@ -284,6 +312,11 @@ class Sections:
                     section = self.decode(first + slot, entry, va + slot * size)
                     if section.word:
                         yield section
+
+    def _lose(self, fault: Fault, concern: str, first: int, count: int) -> None:
+        """Note that the entries of these sections could not be read."""
+        self._memory.missing.record(fault, concern)
+        self._unread.append(range(first, first + count))
 
     def decode(self, nr: int, data: bytes, va: int) -> Section:
         """An entry from its bytes; ``nr`` and ``va`` are what the caller knows."""
@@ -318,25 +351,35 @@ class Sections:
             for root in range(count):
                 yield root, variable.address + root * self.struct.size
             return
-        # SYMBOL(mem_section) is the pointer's value, unlike most SYMBOL() keys.
-        text = self._target.vmcoreinfo.get("SYMBOL(mem_section)")
-        if text is not None:
-            array_va = int(text, 16)
-        elif variable is not None:
-            array_va = self._memory.unsigned(variable.address)
-        else:
+        array_va = self._root_array()
+        if array_va is None:
             return
         for first in range(0, count, g.page_size // 8):
             number = min(g.page_size // 8, count - first)
             try:
                 data = self._memory.read(array_va + 8 * first, 8 * number)
             except Fault as fault:
-                self._memory.missing.record(fault, "mem_section root pointers")
+                sections = first * self.per_root, number * self.per_root
+                self._lose(fault, "mem_section root pointers", *sections)
                 continue
             for i in range(number):
                 va = int.from_bytes(data[8 * i : 8 * i + 8], self._target.byteorder)
                 if va:
                     yield first + i, va
+
+    def _root_array(self) -> int | None:
+        """Address of the array of root pointers; None if it is not known."""
+        if self._array_text is not None:
+            return int(self._array_text, 16)
+        variable = self._target.variable("mem_section")
+        if variable is None:
+            return None
+        try:
+            return self._memory.unsigned(variable.address)
+        except Fault as fault:
+            everything = 0, self.geometry.section_count
+            self._lose(fault, "mem_section root pointers", *everything)
+            return None
 
     def _highest_section(self) -> int | None:
         """``__highest_present_section_nr``, to be ``__highest_used_section_nr``."""

@@ -7,11 +7,11 @@ Mirrors ``struct pglist_data`` and ``struct zone`` of ``include/linux/mmzone.h``
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from ..target.base import Fault, Target
-from .bare import types_are_known
+from .bare import NO_TYPES
 from .layout import Geometry, require_struct
 from .memory import Memory, Record
 
@@ -33,17 +33,20 @@ class TailPage:
 
 @dataclass(frozen=True)
 class Zone:
-    """One struct zone. Page counts as in /proc/zoneinfo."""
+    """One struct zone. Page counts as in /proc/zoneinfo.
+
+    ``name`` and ``tails`` are None where they could not be read.
+    """
 
     node: int
     index: int
-    name: str
+    name: str | None
     va: int
     start_pfn: int
     spanned: int
     present: int
     managed: int
-    tails: tuple[TailPage, ...] = field(default=())
+    tails: tuple[TailPage, ...] | None = ()
 
     @property
     def end_pfn(self) -> int:
@@ -60,10 +63,8 @@ class Zones:
         self._target = target
         self._memory = memory
         self._geometry = geometry
-        self.are_known = types_are_known(target)
-        """False where no types tell what a zone is: then none is here."""
         self._zones: list[Zone] = []
-        if self.are_known:
+        if target.struct("zone") is not None:
             self._pgdat = require_struct(target, "pglist_data", "node_zones")
             self._zone = require_struct(
                 target, "zone", "zone_start_pfn", "spanned_pages"
@@ -74,8 +75,10 @@ class Zones:
 
     @property
     def unknown(self) -> str | None:
-        """What is not known without which no node is found; None without types."""
-        if not self.are_known or any(self._target.variable(n) for n in NODES):
+        """What is not known without which no node is found; None if nodes are."""
+        if self._target.struct("zone") is None:
+            return NO_TYPES
+        if any(self._target.variable(name) for name in NODES):
             return None
         return f"no variable {' or '.join(NODES)}"
 
@@ -92,8 +95,8 @@ class Zones:
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """Zone names by index."""
-        return {z.index: z.name for z in self._zones}
+        """Zone names by index, those that could be read."""
+        return {z.index: z.name for z in self._zones if z.name is not None}
 
     def spanning(self, pfn: int) -> list[Zone]:
         """The zones whose span has this pfn: spans of zones may overlap."""
@@ -109,7 +112,10 @@ class Zones:
             except Fault as fault:
                 self._memory.missing.record(fault, "nodes")
                 continue
-            yield from self._read_node(node, pgdat)
+            zones = list(self._read_node(node, pgdat))
+            # Nodes that were never online have no memory.
+            if online is not None or any(zone.spanned for zone in zones):
+                yield from zones
 
     def _read_node(self, node: int, pgdat: Record) -> Iterator[Zone]:
         member = self._pgdat["node_zones"]
@@ -130,28 +136,29 @@ class Zones:
                 spanned=record["spanned_pages"],
                 present=record.get("present_pages") or 0,
                 managed=record.get("managed_pages") or 0,
-                tails=tuple(self._tails(record)),
+                tails=self._tails(record),
             )
 
-    def _name(self, record: Record, index: int) -> str:
+    def _name(self, record: Record, index: int) -> str | None:
         try:
             name_va = record.get("name")
             name = self._memory.string(name_va) if name_va else ""
         except Fault as fault:
             self._memory.missing.record(fault, "zone names")
-            name = ""
+            return None
         return name or f"zone {index}"
 
-    def _tails(self, record: Record) -> Iterator[TailPage]:
+    def _tails(self, record: Record) -> tuple[TailPage, ...] | None:
         """Shared tail pages in use, by order (``VMEMMAP_TAIL_MIN_ORDER`` first)."""
         if "vmemmap_tails" not in record:
-            return
+            return ()
         first = self._geometry.min_optimisable_order
-        for i, va in enumerate(self._tail_pointers(record)):
-            if va:
-                yield TailPage(first + i, va)
+        pointers = self._tail_pointers(record)
+        if pointers is None:
+            return None
+        return tuple(TailPage(first + i, va) for i, va in enumerate(pointers) if va)
 
-    def _tail_pointers(self, record: Record) -> list[int]:
+    def _tail_pointers(self, record: Record) -> list[int] | None:
         member = self._zone["vmemmap_tails"]
         if member.kind == "array":
             return record.array("vmemmap_tails")
@@ -166,7 +173,7 @@ class Zones:
             data = self._memory.read(va, 8 * count)
         except Fault as fault:
             self._memory.missing.record(fault, "arrays of shared tail pages")
-            return []
+            return None
         start, end = g.vmemmap_window
         pointers = [
             int.from_bytes(data[i : i + 8], self._target.byteorder)
@@ -210,7 +217,7 @@ class Zones:
             node += max(1, number)
 
     def _online_nodes(self) -> set[int] | None:
-        """``node_states[N_ONLINE]``, None when it cannot be told."""
+        """``node_states[N_ONLINE]``, None when it is not known."""
         states = self._target.variable("node_states")
         online = self._target.enumerator("N_ONLINE")
         mask = self._target.struct("nodemask_t")
@@ -218,7 +225,8 @@ class Zones:
             return None
         try:
             data = self._memory.read(states.address + online * mask.size, mask.size)
-        except Fault:
+        except Fault as fault:
+            self._memory.missing.record(fault, "node states")
             return None
         bits = int.from_bytes(data, self._target.byteorder)
         return {n for n in range(8 * mask.size) if bits >> n & 1}

@@ -51,7 +51,7 @@ class Report:
     stand below the row's last cell; every fact in them is also in the row.
 
     A column whose key leads through a list ("tails.order") takes one line per element.
-    Without ``columns`` the table form shows no rows, and it says ``empty`` when there
+    Without ``columns`` the table form shows no rows, and it says ``empty()`` when there
     are none. ``streamed`` rows come slowly (a live reading): each is printed as it
     comes. ``missing`` holds only what is missing, no zero counts.
     """
@@ -68,7 +68,7 @@ class Report:
     records: bool = False
     version: int = 1
     streamed: bool = False
-    empty: str = "nothing to show"
+    empty: Callable[[], str] = lambda: "nothing to show"
 
     @property
     def schema(self) -> str:

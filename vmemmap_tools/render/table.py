@@ -81,7 +81,7 @@ def _table(report: Report, stream: TextIO) -> Iterator[str]:
         return
     first = list(islice(rows, TABULATED_ROWS))
     if not first:
-        yield report.empty
+        yield report.empty()
         return
     body = [line for row in first for line in _lines(report, row)]
     following = next(rows, None)

@@ -61,7 +61,7 @@ def test_a_surplus_that_c3_cannot_tell_is_told_by_c1(bench: Bench) -> None:
         lambda name: None if "section" in name or "populate" in name else function(name)
     )
     unknown = Kernel(kernel.target)
-    assert unknown.is_untold("dax-dedup")
+    assert unknown.unknown_feature("dax-dedup")
     assert told(unknown) == [("C1", "W", "dax-accounting")]
 
 

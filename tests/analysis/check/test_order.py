@@ -8,10 +8,10 @@ import io
 from pathlib import Path
 
 import pytest
+from vmemmap_tools.analysis.parts import PARTS
 
 import vmemmap_tools.analysis
 from tests.model.kernels import varied
-from vmemmap_tools.analysis.parts import PARTS
 from vmemmap_tools.commands import VerbGroup
 from vmemmap_tools.commands.session import Session
 from vmemmap_tools.kernel.kernel import Kernel

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from vmemmap_tools.analysis.losses import lost
 
 from tests.commands.asking import ask
 from tests.model.image_target import image_target
 from tests.model.kernels import MIB, small
 from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.analysis.info import facts
-from vmemmap_tools.analysis.losses import lost
 from vmemmap_tools.commands import VERBS
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.boot import NodeMemory

@@ -14,7 +14,6 @@ from typing import Any, Callable, TypeVar
 from ...kernel.kernel import Kernel
 from ...kernel.progress import Progress
 from ...target.base import Fault
-from .gaps import gap
 
 __all__ = ["Accounting"]
 
@@ -96,8 +95,8 @@ class Accounting:
             self.leave_out(why)
 
     def gap(self, part: str) -> str | None:
-        """What is missing of a part of `parts.PARTS`, in words; None if it is whole."""
-        return gap(self.kernel, part)
+        """What is missing of a part of `gaps.PARTS`, in words; None if nothing is."""
+        return self.kernel.gap(part)
 
     def track(
         self, label: str, items: Iterable[T], total: int | None = None

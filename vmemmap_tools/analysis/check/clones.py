@@ -199,7 +199,7 @@ def _is_lost_boot_page(context: Context, clone: Clone) -> bool:
             clone.pfn % (1 << tail.order) == 0
             and has_boot_references(context, zone, tail)
             and _are_referenced(context, clone.pfn, tail.order)
-            for tail in zone.tails
+            for tail in zone.tails or ()
         )
     except Fault as fault:
         context.unread(fault, "struct pages of a page that was not freed")

@@ -113,7 +113,8 @@ class Context(Accounting):
 
     @cached_property
     def folios(self) -> list[Folio]:
-        return self.kernel.hugetlb.folios()
+        """Hugetlb folios of which the backing is known."""
+        return [f for f in self.kernel.hugetlb.folios() if f.backing.is_known]
 
     @cached_property
     def usual(self) -> UsualFolios:
@@ -139,12 +140,10 @@ class Context(Accounting):
 
     def lacks_pools(self) -> str | None:
         """Why a rule about hugetlb pools does not apply; None if it does."""
-        unknown = self.kernel.hugetlb.unknown
+        unknown = self.kernel.unknown("hstates")
         if unknown is not None:
-            return f"hugetlb pools are unknown here: {unknown}"
-        if self.pools:
-            return None
-        return self.gap("hstates") or "this kernel has no hugetlb pools"
+            return unknown
+        return None if self.pools else "this kernel has no hugetlb pools"
 
     def lacks_hpg(self, *names: str) -> str | None:
         """Why a rule that needs these HPG_* flags does not apply; None if it does."""
@@ -184,8 +183,7 @@ class Context(Accounting):
 
     def lacks_maps(self) -> str | None:
         """Why a rule about device memory does not apply; None if it does."""
-        unknown = self.kernel.pgmaps.unknown
-        return None if unknown is None else f"device maps are unknown here: {unknown}"
+        return self.kernel.unknown("device maps")
 
     @cached_property
     def device_ranges(self) -> list[DeviceRange]:

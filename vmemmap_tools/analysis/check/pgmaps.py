@@ -151,7 +151,7 @@ def _sharing_is_predictable(context: Context) -> bool:
     which no type shows: there one compound that is shared has to do.
     """
     kernel = context.kernel
-    if kernel.is_untold("dax-dedup"):
+    if kernel.unknown_feature("dax-dedup"):
         return False
     if not kernel.has("dax-dedup") or context.geometry.arch.name == "x86_64":
         return True

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
-from ..parts import PARTS
+from ...kernel.gaps import PARTS
 from .findings import SEVERITIES, Violation
 
 if TYPE_CHECKING:
@@ -27,13 +27,25 @@ FAMILIES = {
 }
 """First letter of a rule's id -> what the rules of that family are about."""
 
+RESTS_ON: Mapping[str, tuple[str, ...]] = {
+    "S": ("sections",),
+    "Z": ("zones", "page tables"),
+    "F": ("hstates", "folios"),
+    "C": (),
+    "P": ("device maps", "sections"),
+}
+"""Family -> parts of the kernel (`gaps.PARTS`) in which its rules look for things.
+
+Where one is incomplete, such a rule may have missed some of them.
+"""
+
 
 @dataclass(frozen=True)
 class Rule:
     """A rule: what must hold, and everything that helps to read a finding.
 
-    ``applies`` tells why the rule does not apply to a kernel, None if it does. Of
-    ``needs`` (keys of `parts.PARTS`) nothing may be missing, or what is there would
+    ``applies`` gives the reason why the rule does not apply to a kernel, or None. Of
+    ``needs`` (keys of `gaps.PARTS`) nothing may be missing, or what is there would
     look wrong for want of the rest: then the rule is not checked.
     ``racy`` rules read what a running kernel changes meanwhile. ``thorough`` ones read
     much and are left out by ``--quick``; of others it leaves out ``quick_omits``.
@@ -58,6 +70,10 @@ class Rule:
     def hindrance(self, context: Context) -> str | None:
         """What is missing without which this rule would see damage that is none."""
         return next(filter(None, map(context.gap, self.needs)), None)
+
+    def gap(self, context: Context) -> str | None:
+        """What is missing of the parts in which this rule looks; None if nothing is."""
+        return context.kernel.gap(*RESTS_ON[self.id[0]])
 
     @property
     def docs(self) -> str:

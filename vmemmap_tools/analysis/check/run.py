@@ -30,7 +30,8 @@ class Account:
     """What became of one rule.
 
     ``status`` is "checked", "partly" (some of it could not be read), "not checked" or
-    "not applicable"; ``why`` explains the last three.
+    "not applicable"; ``why`` explains the last three. ``could_not_look`` is True where
+    something was missing, so that there may be more findings.
     """
 
     rule: Rule
@@ -41,6 +42,7 @@ class Account:
     not_listed: int = 0
     dismissed: int = 0
     unread: Counter[str] = field(default_factory=Counter)
+    could_not_look: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -92,13 +94,15 @@ class Checker:
         context.begin()
         found: list[Finding] = []
         try:
-            account.why = rule.applies(context)
-            if account.why is not None:
-                account.status = "not applicable"
-                return []
             account.why = rule.hindrance(context)
-            if account.why is not None:
-                account.status = "not checked"
+            if account.why is None:
+                account.why = rule.applies(context)
+                if account.why is not None:
+                    account.status = "not applicable"
+                    self._look_for_gaps(context, rule, account)
+                    return []
+            else:
+                account.status, account.could_not_look = "not checked", True
                 return []
             for violation in rule.check(context):
                 if len(found) < MAX_FINDINGS:
@@ -112,9 +116,12 @@ class Checker:
             account.status, account.why = "not checked", str(error)
         account.examined = context.examined
         account.unread = context.unread_counts
-        if account.unread and account.status == "checked":
-            kinds = ", ".join(f"{n} {kind}" for kind, n in account.unread.items())
-            account.status, account.why = "partly", f"not in the dump: {kinds}"
+        if account.unread:
+            account.could_not_look = True
+            if account.status == "checked":
+                kinds = ", ".join(f"{n} {kind}" for kind, n in account.unread.items())
+                account.status, account.why = "partly", f"not in the dump: {kinds}"
+        self._look_for_gaps(context, rule, account)
         if context.left_out and account.status == "checked":
             account.status, account.why = "partly", "; ".join(context.left_out)
         if self._quick and rule.quick_omits and account.status == "checked":
@@ -123,6 +130,18 @@ class Checker:
         if not account.examined and not found and account.status == "checked":
             account.why = "nothing of the kind is there"
         return found
+
+    @staticmethod
+    def _look_for_gaps(context: Context, rule: Rule, account: Account) -> None:
+        """Mark a rule that looked in incomplete parts as checked in part at most."""
+        why = rule.gap(context)
+        if why is None:
+            return
+        account.could_not_look = True
+        if account.status == "not applicable" or not account.examined:
+            account.status, account.why = "not checked", why
+        elif account.status == "checked":
+            account.status, account.why = "partly", why
 
     def _confirmed(self, found: dict[str, list[Finding]]) -> dict[str, list[Finding]]:
         """Without those findings of racy rules that later readings do not show."""

@@ -104,7 +104,7 @@ def tail_holds_template(context: Context) -> Iterator[Violation]:
     kernel, g = context.kernel, context.geometry
     context.leave_out_gaps("zones")
     for zone in kernel.zones:
-        for tail in zone.tails:
+        for tail in zone.tails or ():
             frame = kernel.pages.pfn(tail.page_va)
             if frame < 0:
                 continue

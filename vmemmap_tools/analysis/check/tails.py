@@ -32,7 +32,7 @@ def _tails(context: Context) -> Iterator[tuple[Zone, TailPage, int]]:
     """(zone, tail, frame) of every shared tail page."""
     context.leave_out_gaps("zones")
     for zone in context.kernel.zones:
-        for tail in zone.tails:
+        for tail in zone.tails or ():
             context.saw()
             yield zone, tail, context.kernel.pages.pfn(tail.page_va)
 

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Leaves pages out of a dump, one at a time, and asks every verb about the rest.
+
+The dump is never copied: an overlay raises the Fault that a dump with a hole raises.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from tests.analysis.check.overlay import Bench, Holes
+from tests.commands.asking import ask, text
+from tests.sweep.compare import compare
+from vmemmap_tools.analysis.runs import Runs
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.model.machine import Machine
+from vmemmap_tools.target.base import Target, TargetError
+
+__all__ = ["Case", "Sweep"]
+
+UNIFORM = 5
+"""Pages of one uniform kind that are left out."""
+
+DENIALS = (
+    "no hugetlb pool",
+    "no hugetlb folio",
+    "no device memory",
+    "no device DAX",
+    "no section is present",
+    "no zone has pages",
+    "no vmemmap is mapped",
+    "no finding",
+    "has no struct page",
+    "unmapped hole",
+    "has no section",
+    "is a single page",
+    "do not map it",
+)
+"""Sentences that deny something: only the whole dump's answer may hold them."""
+
+HEDGE = "cannot be determined"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A frame that is left out, and what it holds."""
+
+    machine: str
+    pfn: int
+    kind: str
+
+
+class Sweep:
+    """One machine, its whole answers, and the answers without some of its pages."""
+
+    def __init__(
+        self, name: str, machine: Machine | None, target: Target | None = None
+    ):
+        self.name = name
+        if target is None:
+            assert machine is not None
+            self._bench = Bench(machine)  # keeps the files
+            target = self._bench.target
+        self._base: Any = target
+        whole = Kernel(Holes(self._base, ()))
+        self.questions = list(_questions(whole))
+        self._touched: set[int] = set()
+        self._kinds = _kinds_of_frames(whole)
+        self.whole = {words: self._whole(words) for words in self.questions}
+
+    def _whole(self, words: Sequence[str]) -> tuple[dict[str, Any], str]:
+        target = Holes(self._base, ())
+        answer = ask(Kernel(target), *words)
+        self._touched |= target.touched
+        return answer, text(Kernel(Holes(self._base, ())), *words)
+
+    def cases(self) -> Iterator[Case]:
+        """Every page that is one of its kind, and some of each uniform kind."""
+        uniform = defaultdict(list)
+        for pfn in sorted(self._touched):
+            kind = self._kinds.get(pfn)
+            if kind is None:
+                yield Case(self.name, pfn, "kernel data or page table")
+            else:
+                uniform[kind].append(pfn)
+        draw = random.Random(self.name)
+        for kind, pfns in sorted(uniform.items()):
+            for pfn in sorted(draw.sample(pfns, min(UNIFORM, len(pfns)))):
+                yield Case(self.name, pfn, kind)
+
+    def violations(self, case: Case) -> Iterator[str]:
+        """What any verb says of the dump without this page that is not so."""
+        for words in self.questions:
+            for what in self._wrong(case, words):
+                yield f"{case.machine}, {case.pfn:#x} ({case.kind}): {what}"
+
+    def _wrong(self, case: Case, words: tuple[str, ...]) -> Iterator[str]:
+        whole, whole_text = self.whole[words]
+        try:
+            answer = ask(self._without(case), *words)
+            shown = text(self._without(case), *words)
+        except (TargetError, click.ClickException):
+            return  # one line and status 2
+        yield from compare(words[0], whole, answer)
+        for denial in DENIALS:
+            lines = [line for line in shown.splitlines() if denial in line]
+            if denial not in whole_text and any(HEDGE not in line for line in lines):
+                yield f"{words}: the table says {lines[0].strip()!r}"
+
+    def _without(self, case: Case) -> Kernel:
+        return Kernel(Holes(self._base, {case.pfn}))
+
+
+def _kinds_of_frames(kernel: Kernel) -> dict[int, str]:
+    """{frame: kind} of the frames that hold struct pages, by what they describe."""
+    kinds: dict[int, str] = {}
+    vmemmap = kernel.vmemmap
+    for run in Runs(kernel).everything():
+        owner = f"{run.owner.kind} {run.owner.order}" if run.owner else "no compound"
+        for number in range(run.first, run.end):
+            frame = vmemmap.frame(number)
+            if frame >= 0:
+                kinds[frame] = f"struct pages, {run.backing}, {owner}"
+    return kinds
+
+
+def _questions(kernel: Kernel) -> Iterator[tuple[str, ...]]:
+    for verb in ("summary", "sections", "zones", "hvo", "dax", "map", "info", "check"):
+        yield (verb,)
+    yield "hvo", "--folios"
+    yield "sections", "--node", "0"
+    yield "sections", "--optimised"
+    targets = list(dict.fromkeys(_targets(kernel)))
+    yield "page", *targets
+    yield "walk", next(t for t in targets if t.startswith("0x"))
+
+
+def _targets(kernel: Kernel) -> Iterator[str]:
+    """A page of each kind, by pfn and by the address of its struct page."""
+    seen: set[tuple[int, str]] = set()
+    for folio in kernel.hugetlb.folios():
+        if (folio.order, folio.backing.layout) not in seen:
+            seen.add((folio.order, folio.backing.layout))
+            yield f"pfn:{folio.pfn:#x}"
+            yield f"pfn:{folio.pfn + 0x123:#x}"
+            yield f"{kernel.pages.va(folio.pfn + 0x1F0):#x}"
+            yield f"pfn:{folio.backing.head_frame:#x}"
+    for pgmap in kernel.pgmaps:
+        for start, end in pgmap.ranges:
+            yield f"pfn:{start:#x}"
+            yield f"pfn:{end - 0x101:#x}"
+            yield f"{kernel.pages.va(end - 1):#x}"
+    for section in kernel.sections:
+        if not section.is_early or section.nr == 0:
+            yield f"pfn:{section.start_pfn + 0x345:#x}"
+    for frame in kernel.tail_frames:
+        yield f"pfn:{frame:#x}"
+    last = max(section.nr for section in kernel.sections)
+    yield f"pfn:{(last + 3) * kernel.geometry.pages_per_section:#x}"
+    yield f"{kernel.geometry.vmemmap_window[0]:#x}"
