@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real lint bench clean
+.PHONY: demo test test-real sweep lint bench clean
 
 # The stamp holds the install; it is renewed when the package's metadata changes.
 $(VENV)/.installed: pyproject.toml
@@ -28,6 +28,10 @@ test: $(VENV)/.installed
 # Boots real kernels under QEMU; needs root with apt, or the packages it names.
 test-real: $(VENV)/.installed
 	$(BIN)/pytest tests/real
+
+# Leaves every page out of small machines, one at a time (docs/reliability.md).
+sweep: $(VENV)/.installed
+	$(BIN)/python -m tests.sweep
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.bench

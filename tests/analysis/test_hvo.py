@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from vmemmap_tools.analysis.losses import lost
 
 from tests.fakes.machine import Machine
 from tests.fakes.pools import OPTIMIZED, add_folio, add_pool, add_tail_page
 from vmemmap_tools.analysis.hvo import PoolNode, pools_by_node, why_not
 from vmemmap_tools.analysis.info import facts
+from vmemmap_tools.analysis.unavailable import unavailable
 
 from .machines import busy
 
@@ -134,9 +134,9 @@ def test_info_says_what_is_lost() -> None:
     m = Machine("7.3")
     for name in ("node_states", "pgmap_array", "hstates"):
         del m.target.variables[name]
-    sentences = lost(m.kernel())
-    assert [s.split(":")[0] for s in sentences] == [
+    sentences = unavailable(m.kernel())
+    assert [s.split(";")[0] for s in sentences] == [
+        "the hstates are unknown: no variable hstates",
+        "the device maps are unknown: no variable pgmap_array",
         "no variable memory_blocks",
-        "no variable pgmap_array",
-        "no variable hstates",
     ]

@@ -21,7 +21,7 @@ CELL = re.compile(r"`([a-z_.0-9]+)`")
 
 OWN_FIELDS = {
     *("evidence", "expected", "found"),
-    *("known_issues", "lost_fields", "reasons", "rules.unread"),
+    *("known_issues", "unknown_parts", "reasons", "rules.unread"),
 }
 """Objects whose fields are not told: they depend on what was found."""
 

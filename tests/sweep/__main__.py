@@ -18,11 +18,11 @@ def main(names: list[str]) -> int:
         found = [v for case in cases for v in sweep.violations(case)]
         for violation in found:
             print(violation)
-        pages, asked = pages + len(cases), asked + len(cases) * len(sweep.questions)
-        wrong += len(found)
+        answers = sum(len(sweep.asked(case)) for case in cases)
+        pages, asked, wrong = pages + len(cases), asked + answers, wrong + len(found)
         print(
-            f"{name}: {len(cases)} pages left out, {len(sweep.questions)} questions "
-            f"each, {len(found)} violations",
+            f"{name}: {len(cases)} pages left out, {answers} answers, "
+            f"{len(found)} violations",
             flush=True,
         )
     print(f"in all: {pages} pages, {asked} answers, {wrong} violations")

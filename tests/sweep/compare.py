@@ -44,11 +44,21 @@ Answer = Mapping[str, Any]
 PER_PAGE = ("backing", "readonly", "owner")
 
 
-def compare(verb: str, whole: Answer, part: Answer) -> Iterator[str]:
-    """What ``part`` says that ``whole`` contradicts, in words."""
+def compare(
+    verb: str, whole: Answer, part: Answer, leaves: bool = False
+) -> Iterator[str]:
+    """What ``part`` says that ``whole`` contradicts, in words.
+
+    ``leaves`` is for the leaves that `map` lists.
+    """
     yield from _kernel(whole["kernel"], part["kernel"])
     if verb == "check":
         yield from _check(whole, part)
+        return
+    if verb == "map" and leaves:
+        whole_rows = {row["va"]: row for row in whole["rows"]}
+        for row in part["rows"]:
+            yield from _values(f"leaf {row['va']}", whole_rows.get(row["va"]), row)
         return
     if verb == "map":
         yield from _map(whole, part)
@@ -74,6 +84,8 @@ def _rows(verb: str, whole: Answer, part: Answer) -> Iterator[str]:
     names = IDENTITY[verb]
     left = list(whole["rows"])
     for row in part["rows"]:
+        if verb == "summary" and row["zone"] is None:
+            left = list(_without_zones(left, row))
         same = [w for w in left if all(_agrees(w.get(n), row.get(n)) for n in names)]
         label = f"{verb} {[row.get(n) for n in names]}"
         if not same:
@@ -86,6 +98,20 @@ def _rows(verb: str, whole: Answer, part: Answer) -> Iterator[str]:
         part["totals"].get(name, 0) is None for name in COUNTED_BY.get(verb, ())
     ):
         yield f"{verb}: {len(left)} rows are absent, and no total is null"
+
+
+def _without_zones(rows: list[Any], like: Answer) -> Iterator[Any]:
+    """Rows of one node, kind and order as one row: where zones have no names."""
+    joined: dict[str, Any] = {}
+    for row in rows:
+        if all(row[name] == like[name] for name in ("node", "kind", "order")):
+            sums = ("count", "optimised", "saved_bytes", "savable_bytes")
+            old = {name: joined.get(name, 0) for name in sums}
+            joined = {**row, **{n: old[n] + (row[n] or 0) for n in sums}, "zone": None}
+        else:
+            yield row
+    if joined:
+        yield joined
 
 
 def _agrees(whole: Any, part: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,20 +70,21 @@ class Sweep:
         self._base: Any = target
         whole = Kernel(Holes(self._base, ()))
         self.questions = list(_questions(whole))
-        self._touched: set[int] = set()
+        self._touched: dict[tuple[str, ...], set[int]] = {}
         self._kinds = _kinds_of_frames(whole)
         self.whole = {words: self._whole(words) for words in self.questions}
 
-    def _whole(self, words: Sequence[str]) -> tuple[dict[str, Any], str]:
+    def _whole(self, words: tuple[str, ...]) -> tuple[dict[str, Any], str]:
         target = Holes(self._base, ())
-        answer = ask(Kernel(target), *words)
-        self._touched |= target.touched
-        return answer, text(Kernel(Holes(self._base, ())), *words)
+        kernel = Kernel(target)
+        answers = ask(kernel, *words), text(kernel, *words)
+        self._touched[words] = target.touched
+        return answers
 
     def cases(self) -> Iterator[Case]:
         """Every page that is one of its kind, and some of each uniform kind."""
         uniform = defaultdict(list)
-        for pfn in sorted(self._touched):
+        for pfn in sorted(set().union(*self._touched.values())):
             kind = self._kinds.get(pfn)
             if kind is None:
                 yield Case(self.name, pfn, "kernel data or page table")
@@ -95,16 +96,24 @@ class Sweep:
                 yield Case(self.name, pfn, kind)
 
     def violations(self, case: Case) -> Iterator[str]:
-        """What any verb says of the dump without this page that is not so."""
-        for words in self.questions:
+        """What any verb says of the dump without this page that is not so.
+
+        A verb that does not read the page cannot notice that it is missing.
+        """
+        for words in self.asked(case):
             for what in self._wrong(case, words):
                 yield f"{case.machine}, {case.pfn:#x} ({case.kind}): {what}"
+
+    def asked(self, case: Case) -> list[tuple[str, ...]]:
+        """The questions whose answer rests on this page."""
+        return [w for w in self.questions if case.pfn in self._touched[w]]
 
     def _wrong(self, case: Case, words: tuple[str, ...]) -> Iterator[str]:
         whole, whole_text = self.whole[words]
         try:
-            answer = ask(self._without(case), *words)
-            shown = text(self._without(case), *words)
+            kernel = Kernel(Holes(self._base, {case.pfn}))
+            answer = ask(kernel, *words)
+            shown = text(kernel, *words)
         except (TargetError, click.ClickException):
             return  # one line and status 2
         yield from compare(words[0], whole, answer)
@@ -112,9 +121,6 @@ class Sweep:
             lines = [line for line in shown.splitlines() if denial in line]
             if denial not in whole_text and any(HEDGE not in line for line in lines):
                 yield f"{words}: the table says {lines[0].strip()!r}"
-
-    def _without(self, case: Case) -> Kernel:
-        return Kernel(Holes(self._base, {case.pfn}))
 
 
 def _kinds_of_frames(kernel: Kernel) -> dict[int, str]:

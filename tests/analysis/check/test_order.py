@@ -8,12 +8,12 @@ import io
 from pathlib import Path
 
 import pytest
-from vmemmap_tools.analysis.parts import PARTS
 
 import vmemmap_tools.analysis
 from tests.model.kernels import varied
 from vmemmap_tools.commands import VerbGroup
 from vmemmap_tools.commands.session import Session
+from vmemmap_tools.kernel.gaps import PARTS
 from vmemmap_tools.kernel.kernel import Kernel
 
 from .overlay import Bench, Holes, find
@@ -55,7 +55,7 @@ def test_a_dump_with_holes_is_judged_alike_first_and_last(generation: str) -> No
 
 def test_no_analysis_counts_what_only_the_views_may() -> None:
     """Else a rule that runs early would make a later one see a part as not whole."""
-    concerns = {concern for part in PARTS.values() for concern in part}
+    concerns = {concern for part in PARTS.values() for concern in part.concerns}
     found = []
     for path in sorted(ROOM.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from vmemmap_tools.analysis.losses import lost
 
 from tests.commands.asking import ask
 from tests.model.image_target import image_target
 from tests.model.kernels import MIB, small
 from vmemmap_tools.analysis.check.context import Context
 from vmemmap_tools.analysis.info import facts
+from vmemmap_tools.analysis.unavailable import unavailable
 from vmemmap_tools.commands import VERBS
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.boot import NodeMemory
@@ -135,7 +135,7 @@ def test_nothing_is_wrong_with_them(generation: str, option: str) -> None:
 
 @pytest.mark.parametrize("option", MISSING)
 def test_what_a_kernel_does_not_have_is_not_lost(option: str) -> None:
-    assert lost(kernel("7.3", option)) == []
+    assert unavailable(kernel("7.3", option)) == []
 
 
 @pytest.mark.parametrize("order", [5, 10])
