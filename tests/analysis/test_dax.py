@@ -9,6 +9,7 @@ from tests.fakes.devices import add_pgmap, share_compounds
 from tests.fakes.machine import DEVICE, Machine
 from tests.fakes.pools import add_tail_page
 from vmemmap_tools.analysis.dax import DaxRange, measure
+from vmemmap_tools.kernel.pgmap import Altmap, Pgmap
 
 from .machines import DAX_END, DAX_START, dax
 
@@ -82,6 +83,25 @@ def test_what_is_expected_but_not_there_could_be_saved() -> None:
 def test_an_altmap_rules_sharing_out() -> None:
     altmap = (DAX_START, 0, 0x1000, 0x400)
     assert measured(dax(form=None, altmap=altmap)).expected_saved_pages == 0
+
+
+def test_compounds_of_an_altmap_range_begin_behind_what_it_takes() -> None:
+    # pfn_first(): 3 of 128 times 2 MiB are reserve and vmemmap.
+    altmap = (DAX_START, 2, 3 * 512 - 2, 1024)
+    assert measured(dax(form=None, altmap=altmap)).compounds == 125
+
+
+def test_an_altmap_that_takes_more_than_its_range_leaves_no_compound() -> None:
+    altmap = (DAX_START, 2, 1 << 40, 1024)
+    assert measured(dax(form=None, altmap=altmap)).compounds == 0
+
+
+def test_an_altmap_takes_of_the_first_range_of_its_map_only() -> None:
+    altmap = Altmap(DAX_START, 2, 3 * 512 - 2, 0, 1024)
+    ranges = ((DAX_START, DAX_START + 0x8000), (0x200000, 0x208000))
+    pgmap = Pgmap(1, 4, "GENERIC", 9, 9, altmap, ranges)
+    firsts = [one.first_pfn for one in pgmap.device_ranges()]
+    assert firsts == [DAX_START + 3 * 512, 0x200000]
 
 
 def test_early_sections_are_reused_as_they_are_in_every_generation() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.machine import KERNEL_HALF, Machine
-from tests.fakes.pools import add_folio, add_pool
+from tests.fakes.facts import PAGE_FLAGS
+from tests.fakes.machine import DEVICE, KERNEL_HALF, Machine
+from tests.fakes.pools import MASK_WORDS, add_folio, add_pool
 from vmemmap_tools.analysis.explain import explain_page, resolve
 
 from .machines import DAX_START, busy, dax
@@ -82,6 +83,9 @@ def test_a_tail_of_an_optimised_folio() -> None:
         "head_va": f"{va(0x8000):#x}",
         "order": 9,
         "pages": 512,
+        "flags": ["head"],
+        "refcount": 0,
+        "hwpoison": False,
     }
     hugetlb = found["hugetlb"]
     assert (hugetlb["optimised"], hugetlb["layout"]) == (True, "zone-shared")
@@ -202,9 +206,33 @@ def test_a_device_page_knows_its_map() -> None:
 
 def test_a_page_of_an_altmap_is_said_to_hold_vmemmap() -> None:
     m = dax(form=None, altmap=(DAX_START, 16, 4096, 512))
-    assert explain(m, "pfn", DAX_START + 17)["dax"]["in_altmap"] is True
+    inside = explain(m, "pfn", DAX_START + 17)
+    assert inside["dax"]["in_altmap"] is True
+    assert inside["verdict"].endswith(
+        ", in its device's altmap (set aside for vmemmap)"
+    )
+    assert inside["vmemmap"]["owner"] is None
+    reserve = explain(m, "pfn", DAX_START + 15)
+    assert reserve["dax"]["in_altmap_reserve"] is True
+    assert reserve["verdict"].endswith("in the reserve in front of its device's altmap")
     found = explain(m, "pfn", DAX_START + 16 + 4096)
     assert found["dax"]["in_altmap"] is False
+
+
+def test_the_first_compound_behind_an_altmap_begins_at_the_data() -> None:
+    m, first = dax(form=None, altmap=(DAX_START, 2, 1534, 1024)), DAX_START + 1536
+    m.set_page(first, flags=m.place_bits(0, DEVICE) | 1 << 13 | 1 << 6)
+    for pfn in range(first + 1, first + 512):
+        m.set_page(
+            pfn, flags=m.place_bits(0, DEVICE) | 1 << 13, compound_info=MASK_WORDS[9]
+        )
+    m.set_page(first + 1, flags=m.place_bits(0, DEVICE) | 1 << 13 | 9)
+    found = explain(m, "pfn", first + 100)
+    assert found["compound"]["head_pfn"] == first
+    assert found["dax"]["compound_head_pfn"] == first
+    assert found["vmemmap"]["owner"] == {"kind": "dax", "pfn": first, "order": 9}
+    assert found["vmemmap"]["index_in_folio"] == 1
+    assert found["strayed_from"] is None
 
 
 def test_the_other_way_round_a_frame_knows_what_it_backs() -> None:
@@ -234,8 +262,74 @@ def test_a_folio_of_an_absurd_order_is_no_hugetlb_folio(order: int) -> None:
     m = busy()
     m.set_page(0x8001, flags=order)
     found = explain(m, "pfn", 0x8000)
-    assert found["hugetlb"] is None
-    assert found["compound"]["order"] == order
+    assert found["hugetlb"] is None and found["compound"] is None
+    assert found["struct_page"]["stale_head"]["kind"] == "e"
+    assert found["verdict"].startswith(
+        "pfn 0x8000 is no compound head, yet its struct page is a head of an order "
+        "that no folio at this pfn can have"
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "index", "words"),
+    [
+        (0x8200, 0, ", hwpoisoned"),
+        (0x8200, 5, ", of which memory is hwpoisoned"),
+        (0x8200, 400, ", of which memory is hwpoisoned"),
+        (0x8400, 5, ", of which memory is hwpoisoned"),
+    ],
+)
+def test_hwpoison_of_the_head_is_told_of_every_page_of_the_folio(
+    head: int, index: int, words: str
+) -> None:
+    m = busy()
+    m.set_page(head, flags=m.place_bits(0, 2) | 1 << 6 | 1 << PAGE_FLAGS["PG_hwpoison"])
+    found = explain(m, "pfn", head + index)
+    assert found["hugetlb"]["hwpoison"] is True
+    assert found["compound"]["hwpoison"] is True
+    assert found["compound"]["flags"] == ["head", "hwpoison"]
+    assert found["verdict"].endswith(words)
+    assert explain(m, "pfn", 0x8005)["hugetlb"]["hwpoison"] is False
+
+
+def test_the_flag_of_the_second_page_counts_for_other_folios() -> None:
+    # folio_set_has_hwpoisoned(): the bad page has PG_hwpoison itself.
+    m = busy()
+    m.target.enums["pageflags"]["PG_has_hwpoisoned"] = 9
+    place = m.place_bits(0, 2)
+    m.set_page(0x9000, flags=place | 1 << 6)
+    for pfn in 0x9001, 0x9002, 0x9003:
+        m.set_page(pfn, flags=place, compound_info=0xFFFFFFFFFFFFFF01)
+    m.set_page(0x9001, flags=place | 1 << 9 | 2)
+    found = explain(m, "pfn", 0x9003)
+    assert found["hugetlb"] is None and found["compound"]["order"] == 2
+    assert found["compound"]["hwpoison"] is True
+    assert found["verdict"].endswith(", of which memory is hwpoisoned")
+
+
+def test_a_damaged_tail_of_a_device_is_said_to_be_damaged() -> None:
+    m = dax()
+    m.set_page(DAX_START + 5, compound_info=0xFFFFBFFFFFFF8001)
+    found = explain(m, "pfn", DAX_START + 5)
+    assert found["struct_page"]["head_pfn"] is None
+    assert found["struct_page"]["compound_word"] == "0xffffbfffffff8001"
+    assert found["struct_page"]["role"] == "tail" and found["compound"] is None
+    assert found["strayed_from"] == {"kind": "dax", "pfn": DAX_START, "order": 9}
+    assert found["verdict"] == (
+        "pfn 0x100005 is marked as a tail, but its compound word 0xffffbfffffff8001 "
+        "is damaged: it leads to no possible head, node 0, zone Device; it lies in the "
+        "device DAX compound of order 9 at pfn 0x100000, but does not lead to its head"
+    )
+
+
+@pytest.mark.parametrize("pfn", [DAX_START + 5, 0x8005])
+def test_a_cleared_tail_is_said_to_lie_in_its_compound(pfn: int) -> None:
+    m = busy()
+    m.set_page(pfn, compound_info=0)
+    found = explain(m, "pfn", pfn)
+    assert found["struct_page"]["role"] == "single"
+    assert found["strayed_from"]["pfn"] == pfn - 5
+    assert "but does not lead to its head" in found["verdict"]
 
 
 @pytest.mark.parametrize("kind", ["pfn", "phys", "va", "address"])

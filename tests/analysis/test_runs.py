@@ -42,6 +42,13 @@ def test_a_d1_compound_is_one_page_and_seven_of_page_1() -> None:
     assert tails.readonly is False and tails.owner == Owner("dax", DAX_START, 9)
 
 
+def test_compounds_of_an_altmap_range_begin_behind_what_it_takes() -> None:
+    m = dax(form=None, altmap=(DAX_START, 2, 3 * 256 - 2, 1024))
+    owner = Runs(m.kernel()).owner
+    assert owner((DAX_START + 3 * 256) // 64 - 1) is None
+    assert owner((DAX_START + 3 * 256) // 64) == Owner("dax", DAX_START + 768, 9)
+
+
 def test_a_self_shared_folio_begins_with_the_shared_frame() -> None:
     from tests.fakes.pools import add_folio, add_pool
 

@@ -25,7 +25,9 @@ OWN_FIELDS = {
 }
 """Objects whose fields are not told: they depend on what was found."""
 
-PAGES = ["pfn:0x8005", "pfn:0x100001", "0xffffea0000201900", "va:0x1000"]
+STALE = 0x8440
+PAGES = [f"pfn:{STALE}", "pfn:0x8005", "pfn:0x100001", "0xffffea0000201900"]
+PAGES.append("va:0x1000")
 QUESTIONS = {
     "summary rows": ["summary"],
     "info rows": ["info"],
@@ -91,6 +93,7 @@ def kernels() -> list[Kernel]:
     """Machines that have between them all that the verbs can tell."""
     damaged = busy()
     damaged.memory.lose(damaged.frame(512))
+    damaged.set_page(STALE, flags=1 << 6)  # PG_head where a tail should be
     return [
         busy().kernel(),
         dax(form=None, altmap=(0x100000, 16, 4096, 512)).kernel(),

@@ -303,3 +303,45 @@ def test_savings(machine: Machine) -> None:
         assert sum(r.compounds for r in of_order) == row["nr"]
         assert sum(r.optimized for r in of_order) == row["optimised"]
         assert sum(r.saved_bytes for r in of_order) == row["saved_pages"] * PAGE
+
+
+HOLE = 2 << 30 >> 12
+"""The first pfn of the hole between the node's two parts of memory."""
+
+
+def overlay(prog: drgn.Program, frame: int, content: bytes) -> None:
+    """Lay other contents over a frame of a dump."""
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        return content[offset : offset + count]
+
+    prog.add_memory_segment(frame * PAGE, PAGE, read, True)
+
+
+def test_the_last_pages_before_a_hole_are_judged_without_those_behind(
+    sample: Callable[[str], Sample],
+) -> None:
+    prog = sample("gen-7.3").program()
+    for pfn in range(HOLE - 3, HOLE):
+        page = pfn_to_page(prog, pfn)
+        assert folio_vmemmap_optimized(page) is False
+        with pytest.raises(ValueError, match="belongs to no compound page"):
+            folio_backing(page)
+
+
+def test_the_last_two_pages_before_a_hole_may_be_a_folio(
+    sample: Callable[[str], Sample],
+) -> None:
+    prog = sample("gen-7.3").program()
+    frame = page_vmemmap_frame(pfn_to_page(prog, HOLE - 1))
+    assert frame is not None
+    content = bytearray(prog.read(frame * PAGE, PAGE, True))
+    head, tail = len(content) - 2 * STRUCT_PAGE, len(content) - STRUCT_PAGE
+    content[head] |= 1 << 6  # PG_head
+    content[tail] = 1  # the order
+    content[tail + 8 : tail + 16] = 0xFFFFFFFFFFFFFF81.to_bytes(8, "little")
+    overlay(prog, frame, bytes(content))
+    for pfn in HOLE - 2, HOLE - 1:
+        assert folio_vmemmap_optimized(pfn_to_page(prog, pfn)) is False
+        with pytest.raises(ValueError, match=r"pfn 0x7fffe \(order 1\) fills no page"):
+            folio_backing(pfn_to_page(prog, pfn))

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from .facts import PAGE_FLAGS
 from .layouts import pointer
 from .machine import DEVICE, SECTION_PAGES, Machine
 from .memory import PAGE
+from .pools import tail_word
 from .target import FakeTarget
 
 __all__ = ["GENERIC", "add_pgmap", "share_compounds", "xarray"]
@@ -103,7 +105,22 @@ def share_compounds(
             machine.map(first + i, frame)
         reserved = 1 << 13
         place = machine.place_bits(node, DEVICE) | reserved
-        machine.set_page(head, flags=place | 1 << 6, _mapcount=-1, _refcount=1)
+        write_compound(machine, head, shift, place)
+
+
+def write_compound(machine: Machine, head: int, order: int, place: int) -> None:
+    """Struct pages of a compound page, in its first vmemmap page and its second."""
+    g = machine.generation
+    word = tail_word(machine, head, order)
+    count = min(1 << order, 2 * PAGE // machine.page_struct)
+    for tail in range(1, count):
+        machine.set_page(head + tail, flags=place, _mapcount=-1, **{g.word: word})
+    flags = place | 1 << PAGE_FLAGS["PG_head"]
+    machine.set_page(head, flags=flags, _mapcount=-1, _refcount=1, **{g.word: 0})
+    if g.order_in == "flags_1":
+        machine.set_page(head + 1, flags=place | order)
+    else:
+        machine.write_page(head + 1, 17, bytes([order]))
 
 
 def sections_of(start: int, end: int) -> range:

@@ -26,6 +26,7 @@ PAGE_FLAGS = {
     "PG_active": 8,
     "PG_owner_priv_1": 10,
     "PG_reserved": 13,
+    "PG_hwpoison": 20,
     "__NR_PAGEFLAGS": 22,
     "PG_vmemmap_self_hosted": 10,
 }

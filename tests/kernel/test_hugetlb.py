@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes.facts import PAGE_FLAGS
 from tests.fakes.machine import MOVABLE, NORMAL, Machine
 from tests.fakes.memory import PAGE
 from tests.fakes.pools import (
@@ -273,3 +274,34 @@ def test_an_unreadable_counter_is_missing() -> None:
     m.memory.lose(va - target.direct_map >> 12)
     assert kernel.counters.runtime is None
     assert kernel.missing.as_dict()["excluded"]["memmap counters"] >= 1
+
+
+@pytest.mark.parametrize("like", LIKES)
+def test_a_folio_knows_whether_its_memory_is_hwpoisoned(like: str) -> None:
+    m = machine(like)
+    for i in range(4):
+        add_folio(m, HEAD + 512 * i, 9)
+    bits = 1 << PAGE_FLAGS["PG_head"] | 1 << PAGE_FLAGS["PG_hwpoison"]
+    m.set_page(HEAD + 512, flags=m.place_bits(0, NORMAL) | bits)
+    kernel = m.kernel()
+    found = [folio.hwpoison for folio in kernel.hugetlb.folios()]
+    assert found == [False, True, False, False]
+
+
+def test_folios_counted_together_have_the_same_hwpoison() -> None:
+    m = machine()
+    tail = add_tail_page(m)
+    for i in range(4):
+        add_folio(m, HEAD + 512 * i, 9, "zone", tail_frame=tail)
+    bits = 1 << PAGE_FLAGS["PG_head"] | 1 << PAGE_FLAGS["PG_hwpoison"]
+    m.set_page(HEAD + 512, flags=m.place_bits(0, NORMAL) | bits)
+    kinds = list(m.kernel().hugetlb.for_each_kind())
+    assert sum(count for folio, count in kinds if folio.hwpoison) == 1
+    assert sum(count for _, count in kinds) == 4
+
+
+def test_without_memory_failure_no_folio_is_hwpoisoned() -> None:
+    m = machine()
+    add_folio(m, HEAD, 9)
+    del m.target.enums["pageflags"]["PG_hwpoison"]
+    assert [folio.hwpoison for folio in m.kernel().hugetlb.folios()] == [False]

@@ -9,6 +9,7 @@ from tests.fakes.layouts import array, struct
 from tests.fakes.machine import DEVICE, DMA32, NORMAL, Machine
 from tests.fakes.pools import add_folio
 from vmemmap_tools.kernel.layout import LayoutError
+from vmemmap_tools.kernel.page_role import hugetlb_order
 from vmemmap_tools.target.base import Fault
 
 HEAD = 0x8000
@@ -171,4 +172,4 @@ def test_a_kernel_without_hugetlb_has_no_hugetlb_folio() -> None:
     m = machine("6.12")
     add_folio(m, HEAD, 9)
     m.target.enums.pop("pagetype")
-    assert m.kernel().pages.hugetlb_order(HEAD) is None
+    assert hugetlb_order(m.kernel().pages, HEAD) is None

@@ -7,6 +7,7 @@ import pytest
 
 from tests.fakes.machine import Machine
 from tests.fakes.pools import add_folio, add_tail_page
+from vmemmap_tools.kernel.page_role import hugetlb_order, role_of
 
 HEAD = 0x8000
 VMEMMAP = 0xFFFFEA0000000000
@@ -150,10 +151,10 @@ def test_order_and_hugetlb_are_found_where_each_kernel_keeps_them(
     pages = m.kernel().pages
     assert pages.compound.order_source == order_source
     assert pages.compound.hugetlb_source == hugetlb_source
-    assert pages.compound_order(HEAD) == 9
-    assert pages.hugetlb_order(HEAD) == 9
-    assert pages.hugetlb_order(HEAD + 512) is None
-    assert pages.compound_order(HEAD + 1024) == 0
+    assert role_of(pages, HEAD).order == 9
+    assert hugetlb_order(pages, HEAD) == 9
+    assert hugetlb_order(pages, HEAD + 512) is None
+    assert role_of(pages, HEAD + 1024).order is None
 
 
 def test_neighbouring_page_types_are_not_hugetlb() -> None:
@@ -162,16 +163,16 @@ def test_neighbouring_page_types_are_not_hugetlb() -> None:
     add_folio(m, HEAD, 9)
     for kind in (0xF0, 0xF5, 0xF6, 0xFF):
         m.set_page(HEAD, _mapcount=kind << 24)
-        assert m.kernel().pages.hugetlb_order(HEAD) is None
+        assert hugetlb_order(m.kernel().pages, HEAD) is None
 
 
 def test_another_cleared_type_bit_is_not_hugetlb() -> None:
     m = machine("6.10")
     add_folio(m, HEAD, 9)
     m.set_page(HEAD, _mapcount=0xFFFFFF7F)  # PG_buddy: bit 7
-    assert m.kernel().pages.hugetlb_order(HEAD) is None
+    assert hugetlb_order(m.kernel().pages, HEAD) is None
     m.set_page(HEAD, _mapcount=3)  # mapped four times
-    assert m.kernel().pages.hugetlb_order(HEAD) is None
+    assert hugetlb_order(m.kernel().pages, HEAD) is None
 
 
 def test_a_hugetlb_type_without_a_tail_that_agrees_is_a_remnant() -> None:
@@ -179,4 +180,4 @@ def test_a_hugetlb_type_without_a_tail_that_agrees_is_a_remnant() -> None:
     m = machine("6.12")
     add_folio(m, HEAD, 9)
     m.set_page(HEAD + 1, compound_head=VMEMMAP + (HEAD + 64) * 64 + 1)
-    assert m.kernel().pages.hugetlb_order(HEAD) is None
+    assert hugetlb_order(m.kernel().pages, HEAD) is None

@@ -165,6 +165,9 @@ def device_memory_is_that_of_the_books(dump: Booked) -> None:
         assert row["end_pfn"] == pgmap["end_pfn"]
         assert row["vmemmap_shift"] == pgmap["vmemmap_shift"]
         assert (row["altmap"] is None) == (pgmap["altmap"] is None)
+        first = start if pgmap["altmap"] is None else pgmap["data_pfn"]
+        shift = pgmap["vmemmap_shift"]
+        assert row["compounds"] == (pgmap["end_pfn"] - first >> shift if shift else 0)
         assert row["vmemmap_pages"] == pgmap["vmemmap_pages"]
         assert row["saved_bytes"] == pgmap["saved_pages"] * PAGE
         assert row["expected_saved_bytes"] == row["saved_bytes"]

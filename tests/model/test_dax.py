@@ -52,6 +52,14 @@ def test_altmap_saves_nothing_although_compounds_exist() -> None:
     assert row["saved_pages"] == 0
 
 
+def test_data_behind_an_altmap_begins_at_a_multiple_of_the_align() -> None:
+    # nd_pfn_init(): ALIGN(start + 8 KiB + 64 bytes a page, align).
+    machine = small("7.3").dax_add("d", "8320M", "2G", align="1G", altmap=True)
+    (row,) = machine.books()["pgmaps"]
+    assert (row["start_pfn"], row["data_pfn"]) == (0x208000, 0x240000)
+    assert (row["altmap"]["reserve"], row["altmap"]["free"]) == (2, 0x37FFE)
+
+
 def test_d1_gigantic_compound_has_one_tail_frame_in_all_sections() -> None:
     machine = device("7.3", "1G")
     found = vmemmap_leaves(machine.image())

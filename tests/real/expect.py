@@ -226,7 +226,9 @@ def _dax_row(space: Namespace) -> dict[str, Any]:
     pages = space.end_pfn - space.start_pfn
     vmemmap = pages // PER_VMEMMAP_PAGE
     shift = 0 if space.owner == "fsdax" else (space.align // BASE_SIZE).bit_length() - 1
-    compounds = pages >> shift if shift else 0
+    # The compound pages begin behind what the altmap takes.
+    first = space.data_start_pfn if space.has_altmap else space.start_pfn
+    compounds = space.end_pfn - first >> shift if shift else 0
     shared = 0 if space.has_altmap else compounds
     saved = vmemmap - 2 * shared if shared else 0
     altmap = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..kernel.compound import CompoundBacking, classify
 from ..kernel.kernel import Kernel
-from ..kernel.pgmap import Pgmap
+from ..kernel.pgmap import DeviceRange, Pgmap
 from ..kernel.vmemmap import Extent
 from ..target.base import Fault
 
@@ -58,15 +58,16 @@ class DaxRange:
 def measure(kernel: Kernel) -> Iterator[DaxRange]:
     """Every range of every dev_pagemap."""
     for pgmap in kernel.pgmaps:
-        for start, end in pgmap.ranges:
-            yield _measure_range(kernel, pgmap, start, end)
+        for one in pgmap.device_ranges():
+            yield _measure_range(kernel, one)
 
 
-def _measure_range(kernel: Kernel, pgmap: Pgmap, start: int, end: int) -> DaxRange:
+def _measure_range(kernel: Kernel, one: DeviceRange) -> DaxRange:
+    pgmap, start, end = one.pgmap, one.start, one.end
     compounds = optimised = saved = expected = extra = 0
     knows_sections = not kernel.sections.has_unread(start, end)
     knows_backing = knows_sections
-    for head, backing in compounds_of(kernel, pgmap, start, end):
+    for head, backing in compounds_of(kernel, pgmap, one.first_pfn, end):
         compounds += 1
         knows_backing = knows_backing and backing.is_known
         saved += backing.saved_pages
@@ -106,6 +107,8 @@ def compounds_of(
     kernel: Kernel, pgmap: Pgmap, start: int, end: int
 ) -> Iterator[tuple[int, CompoundBacking]]:
     """(head pfn, backing) of the whole compounds of a range that sections know.
+
+    ``start`` is the range's `DeviceRange.first_pfn`.
 
     Nothing when the map has no compound pages. Going by sections bounds the walk: the
     range itself comes from the dump.

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..kernel.compound import classify
 from ..kernel.kernel import Kernel
-from ..kernel.pages import Page
+from ..kernel.page_role import STALE_HEADS, PageRole, hugetlb_order, role_of
 from ..kernel.vmemmap import HOLE
 from ..target.base import Fault
 from .hvo import OPTIMISED_FLAG
@@ -23,6 +23,8 @@ from .sentences import say
 
 __all__ = ["Explanation", "Subject", "explain_page", "resolve"]
 
+HWPOISON = "PG_hwpoison"
+UNINITIALISED = "uninitialised"
 LISTED_PAGES = 16
 """A shared frame can back thousands of vmemmap pages; so many are listed."""
 
@@ -95,10 +97,12 @@ def explain_page(kernel: Kernel, subject: Subject) -> Explanation:
     facts["page_va"] = f"{kernel.pages.va(pfn):#x}"
     facts["section"] = _section(kernel, pfn)
     facts["valid"] = _is_valid(kernel, pfn)
-    facts["struct_page"] = _struct_page(kernel, pfn)
-    facts["compound"] = _compound(kernel, facts["struct_page"])
-    facts["hugetlb"] = _hugetlb(kernel, facts["compound"])
+    role = _role(kernel, pfn)
+    facts["struct_page"] = _struct_page(kernel, pfn, role)
+    facts["compound"] = _compound(kernel, role)
+    facts["hugetlb"] = _hugetlb(kernel, role)
     facts["dax"] = _dax(kernel, pfn)
+    facts["strayed_from"] = _strayed_from(kernel, pfn, role)
     facts["vmemmap"] = _vmemmap_page(kernel, pfn, facts)
     facts["backs"] = _backs(kernel, pfn)
     explanation.verdict, explanation.sentences = say(kernel, subject.vmemmap_va, facts)
@@ -127,17 +131,29 @@ def _is_valid(kernel: Kernel, pfn: int) -> bool | None:
         return None
 
 
-def _struct_page(kernel: Kernel, pfn: int) -> dict[str, Any] | None:
-    """The decoded struct page, None if it cannot be read or was never initialised."""
+def _role(kernel: Kernel, pfn: int) -> PageRole | None:
+    """What the struct page is, None if it cannot be read."""
     try:
-        page = kernel.pages.page(pfn)
+        role = role_of(kernel.pages, pfn)
     except Fault as fault:
         if fault.kind != "unmapped":
             kernel.missing.record(fault, "struct pages")
         return None
+    if role.fault is not None:
+        kernel.missing.record(role.fault, "struct pages")
+    return role
+
+
+def _struct_page(
+    kernel: Kernel, pfn: int, role: PageRole | None
+) -> dict[str, Any] | None:
+    """The decoded struct page, None if it cannot be read."""
+    if role is None:
+        return None
     pages = kernel.pages
+    page = pages.page(pfn)
     return {
-        "initialised": any(page.data) and not page.is_poisoned,
+        "initialised": role.name != UNINITIALISED,
         "flags_word": f"{page.flags:#x}",
         "flags": pages.flag_names(page),
         "node": pages.node(page),
@@ -146,50 +162,57 @@ def _struct_page(kernel: Kernel, pfn: int) -> dict[str, Any] | None:
         "mapcount_word": f"{page.mapcount_word:#x}",
         "type": pages.type_name(page),
         "compound_word": f"{page.compound_word:#x}",
-        "head_pfn": pages.pfn(page.head_va),
-        "is_tail": page.is_tail,
-        "is_fake_head": page.is_fake_head,
-        "has_head_flag": _has_head_flag(kernel, page),
+        "head_pfn": pfn if role.name in ("single", UNINITIALISED) else role.head_pfn,
+        "role": None if role.name == UNINITIALISED else role.name,
+        "stale_head": None
+        if role.stale is None
+        else {"kind": role.stale, "meaning": STALE_HEADS[role.stale]},
+        "is_tail": role.name in ("tail", "fake-head"),
+        "is_fake_head": role.name == "fake-head",
+        "has_head_flag": bool(page.flags & pages.head_bit),
     }
 
 
-def _has_head_flag(kernel: Kernel, page: Page) -> bool:
-    return bool(page.flags & kernel.pages.head_bit)
-
-
-def _compound(
-    kernel: Kernel, struct_page: dict[str, Any] | None
-) -> dict[str, Any] | None:
-    """The compound page around a page: its true head and order."""
-    if struct_page is None or not struct_page["initialised"]:
+def _compound(kernel: Kernel, role: PageRole | None) -> dict[str, Any] | None:
+    """The compound page around a page: its head, order, and the state kept there."""
+    if role is None or role.head_pfn is None:
         return None
-    if not struct_page["is_tail"] and not struct_page["has_head_flag"]:
-        return None
-    head = struct_page["head_pfn"]
-    try:
-        order = kernel.pages.compound_order(head)
-    except Fault as fault:
-        kernel.missing.record(fault, "struct pages")
-        return {"head_pfn": head, "head_va": f"{kernel.pages.va(head):#x}"}
+    pages, head = kernel.pages, role.head_pfn
+    found = {"head_pfn": head, "head_va": f"{pages.va(head):#x}"}
+    if role.order is None:
+        return None if role.fault is None else found
+    page = pages.page(head)
     return {
-        "head_pfn": head,
-        "head_va": f"{kernel.pages.va(head):#x}",
-        "order": order,
-        "pages": 1 << min(order, 63),
+        **found,
+        "order": role.order,
+        "pages": 1 << role.order,
+        "flags": pages.flag_names(page),
+        "refcount": page.refcount,
+        "hwpoison": _is_folio_hwpoisoned(kernel, role),
     }
 
 
-def _hugetlb(kernel: Kernel, compound: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not compound or "order" not in compound:
+def _is_folio_hwpoisoned(kernel: Kernel, role: PageRole) -> bool | None:
+    """Whether memory of a folio is poisoned, by what its head says.
+
+    Of hugetlb and device folios the head has PG_hwpoison, whichever page is bad. Other
+    folios have it in the bad page, and PG_has_hwpoisoned in the second.
+    """
+    pages = kernel.pages
+    found = pages.has_flag_in(pages.flags_of(role.head), HWPOISON)
+    if found is not False or role.is_hugetlb:
+        return found
+    return pages.has_flag_in(
+        pages.flags_of(role.head[pages.size :]), "PG_has_hwpoisoned"
+    )
+
+
+def _hugetlb(kernel: Kernel, role: PageRole | None) -> dict[str, Any] | None:
+    if role is None or not role.is_hugetlb:
         return None
-    head = compound["head_pfn"]
-    try:
-        if kernel.pages.hugetlb_order(head) is None:
-            return None
-        private = kernel.pages.private_of(kernel.pages.read(head))
-    except Fault:
-        return None
-    g, order = kernel.geometry, compound["order"]
+    head, order, g = role.head_pfn, role.order, kernel.geometry
+    assert head is not None and order is not None
+    private = kernel.pages.private_of(role.head)
     backing = classify(
         kernel.vmemmap,
         kernel.pages.vmemmap_page(head),
@@ -205,6 +228,7 @@ def _hugetlb(kernel: Kernel, compound: dict[str, Any] | None) -> dict[str, Any] 
         if bits
         else None,
         "flagged": None if flag is None else bool(private >> flag & 1),
+        "hwpoison": _is_folio_hwpoisoned(kernel, role),
         "optimised": backing.is_optimised if backing.is_known else None,
         "layout": backing.layout,
         "vmemmap_pages": backing.pages,
@@ -214,20 +238,47 @@ def _hugetlb(kernel: Kernel, compound: dict[str, Any] | None) -> dict[str, Any] 
 
 
 def _dax(kernel: Kernel, pfn: int) -> dict[str, Any] | None:
-    pgmap = kernel.pgmaps.of_pfn(pfn)
-    if pgmap is None:
+    one = kernel.pgmaps.range_of_pfn(pfn)
+    if one is None:
         return None
-    start, end = next((a, b) for a, b in pgmap.ranges if a <= pfn < b)
-    altmap = pgmap.altmap
+    pgmap, altmap = one.pgmap, one.pgmap.altmap
     return {
         "pgmap_va": f"{pgmap.va:#x}",
         "type": pgmap.type_name,
-        "start_pfn": start,
-        "end_pfn": end,
+        "start_pfn": one.start,
+        "end_pfn": one.end,
         "vmemmap_shift": pgmap.vmemmap_shift,
         "compound_order": pgmap.compound_order,
+        "compound_head_pfn": one.compound_head(pfn),
         "in_altmap": altmap is not None and altmap.base_pfn <= pfn < altmap.end_pfn,
+        "in_altmap_reserve": altmap is not None
+        and 0 <= pfn - altmap.base_pfn < altmap.reserve,
     }
+
+
+def _strayed_from(
+    kernel: Kernel, pfn: int, role: PageRole | None
+) -> dict[str, Any] | None:
+    """The compound page that has this pfn, if the struct page does not lead there."""
+    if role is None or role.name == UNINITIALISED or role.fault is not None:
+        return None
+    one = kernel.pgmaps.range_of_pfn(pfn)
+    if one is not None:
+        head, order = one.compound_head(pfn), one.pgmap.compound_order
+        if head is None or (role.order is not None and role.head_pfn == head):
+            return None
+        return {"kind": "dax", "pfn": head, "order": order}
+    if role.order is not None:
+        return None
+    orders = {h.order for h in kernel.hugetlb.hstates if h.total}
+    for order in sorted(o for o in orders if o <= kernel.geometry.max_folio_order):
+        head = pfn >> order << order
+        try:
+            if head != pfn and hugetlb_order(kernel.pages, head) == order:
+                return {"kind": "hugetlb", "pfn": head, "order": order}
+        except Fault:
+            continue
+    return None
 
 
 def _vmemmap_page(
@@ -279,10 +330,8 @@ def _owner(facts: dict[str, Any]) -> Owner | None:
     if facts["hugetlb"]:
         return Owner("hugetlb", compound["head_pfn"], compound["order"])
     dax = facts["dax"]
-    if dax and dax["compound_order"]:
-        shift = dax["compound_order"]
-        start = dax["start_pfn"]
-        return Owner("dax", start + (facts["pfn"] - start >> shift << shift), shift)
+    if dax and dax["compound_head_pfn"] is not None:
+        return Owner("dax", dax["compound_head_pfn"], dax["compound_order"])
     return None
 
 

@@ -74,10 +74,11 @@ class Runs:
         }
         self._folio_pages = sorted(self._folios)
         self._dax = sorted(
-            (start, end, p.compound_order)
+            (one.first_pfn, one.end, p.compound_order)
             for p in kernel.pgmaps
             if kernel.geometry.vmemmap_pages(p.compound_order)
-            for start, end in p.ranges
+            for one in p.device_ranges()
+            if one.first_pfn < one.end
         )
         self._dax_starts = [start for start, _, _ in self._dax]
         self._knows_owners = kernel.is_complete("folios", "device maps")

@@ -109,20 +109,65 @@ def _what(kernel: Kernel, facts: Facts) -> str:
         return f"pfn {pfn:#x} has no struct page: {_hole(facts)}"
     if struct_page is None:
         return f"the struct page of pfn {pfn:#x} is not in this dump"
+    part = _altmap_part(facts["dax"])
     if not struct_page["initialised"]:
-        return f"the struct page of pfn {pfn:#x} was never initialised"
-    where = _place(struct_page)
-    compound, hugetlb = facts["compound"], facts["hugetlb"]
-    if compound is None:
+        return f"the struct page of pfn {pfn:#x} was never initialised{part}"
+    states = f", {_place(struct_page)}{part}{_hwpoison(facts)}{_strayed(facts)}"
+    return f"pfn {pfn:#x} {_role(facts)}{states}"
+
+
+def _role(facts: Facts) -> str:
+    """What the struct page is, as the rest of a sentence that begins with the pfn."""
+    struct_page, compound = facts["struct_page"], facts["compound"]
+    role, stale = struct_page["role"], struct_page["stale_head"]
+    if stale is not None:
+        inside = f", in {_folio(facts)}" if compound else ""
+        return f"is no compound head, yet its struct page is {stale['meaning']}{inside}"
+    if role == "single":
         kind = f" ({struct_page['type']})" if struct_page["type"] else ""
-        return f"pfn {pfn:#x} is a single page{kind}, {where}"
-    role = "a tail" if struct_page["is_tail"] else "the head"
-    kind = "hugetlb folio" if hugetlb else "compound page"
-    order = compound.get("order", "unknown")
+        return f"is a single page{kind}"
+    if compound is not None:
+        return f"is {'the head' if role == 'head' else 'a tail'} of {_folio(facts)}"
+    word, head = struct_page["compound_word"], struct_page["head_pfn"]
+    if head is None:
+        return (
+            f"is marked as a tail, but its compound word {word} is damaged: it leads "
+            "to no possible head"
+        )
     return (
-        f"pfn {pfn:#x} is {role} of the {kind} of order {order} "
-        f"at pfn {compound['head_pfn']:#x}, {where}"
+        f"is marked as a tail of pfn {head:#x} (compound word {word}), which is not "
+        "the head of a folio that includes it"
     )
+
+
+def _folio(facts: Facts) -> str:
+    compound = facts["compound"]
+    kind = "hugetlb folio" if facts["hugetlb"] else "compound page"
+    order = compound.get("order", "unknown")
+    return f"the {kind} of order {order} at pfn {compound['head_pfn']:#x}"
+
+
+def _altmap_part(dax: Facts | None) -> str:
+    """Which part of the device's altmap the page is."""
+    if not dax or not dax["in_altmap"]:
+        return ""
+    if dax["in_altmap_reserve"]:
+        return ", in the reserve in front of its device's altmap"
+    return ", in its device's altmap (set aside for vmemmap)"
+
+
+def _hwpoison(facts: Facts) -> str:
+    if "hwpoison" in (facts["struct_page"]["flags"] or ()):
+        return ", hwpoisoned"
+    is_poisoned = (facts["compound"] or {}).get("hwpoison")
+    return ", of which memory is hwpoisoned" if is_poisoned else ""
+
+
+def _strayed(facts: Facts) -> str:
+    owner = facts["strayed_from"]
+    if owner is None:
+        return ""
+    return f"; it lies in {_compound_name(owner)}, but does not lead to its head"
 
 
 def _place(facts: Facts) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from ..kernel.kernel import Kernel
 from ..kernel.layout import LayoutError
+from ..kernel.page_role import hugetlb_order
 from ..kernel.pages import Page
 from ..target.base import Fault, Target
 from ..target.recorded import CapsuleNote
@@ -200,7 +201,7 @@ class _Owner:
         if at is not None and any(page.data[at : at + 8]):
             return "its struct page has a mapping"
         # Only a head has struct pages behind it that tell; others may end a section.
-        if page.flags & pages.head_bit and pages.hugetlb_order(page.pfn) is not None:
+        if page.flags & pages.head_bit and hugetlb_order(pages, page.pfn) is not None:
             return "its struct page says that it is a huge page"
         return None
 

@@ -49,6 +49,7 @@ FOLIO_COLUMNS = (
     Column("free", "FREE", "bool"),
     Column("optimised", "OPTIMISED", "bool"),
     Column("flagged", "FLAGGED", "bool"),
+    Column("hwpoison", "HWPOISON", "bool"),
     Column("layout", "LAYOUT"),
     Column("head_frame_pfn", "HEAD FRAME", "pfn"),
     Column("tail_frame_pfn", "TAIL FRAME", "pfn"),
@@ -114,6 +115,7 @@ def _folio_row(kernel: Kernel, folio: Folio) -> dict[str, Any]:
         "free": hugetlb.has_flag(folio, "freed"),
         "optimised": backing.is_optimised if is_known else None,
         "flagged": hugetlb.has_flag(folio, OPTIMISED_FLAG),
+        "hwpoison": folio.hwpoison,
         "layout": backing.layout,
         "head_frame_pfn": None if backing.head_frame == HOLE else backing.head_frame,
         "tail_frame_pfn": backing.tail_frame

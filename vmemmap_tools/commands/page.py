@@ -24,6 +24,7 @@ COLUMNS = (
     Column("struct_page.type", "type"),
     Column("compound.head_pfn", "head", "pfn"),
     Column("compound.order", "order", "int"),
+    Column("compound.hwpoison", "hwpoison", "bool"),
     Column("hugetlb.flags", "hugetlb flags"),
     Column("section.nr", "section", "int"),
     Column("section.state", "section state"),

@@ -18,6 +18,7 @@ from ..analysis.hvo import UNKNOWN, why_not
 from ..kernel.compound import CompoundBacking, classify
 from ..kernel.folio_scan import Folio
 from ..kernel.kernel import Kernel
+from ..kernel.page_role import PageRole, role_of
 from ..kernel.vmemmap import HOLE
 from .reading import (
     address_of,
@@ -98,7 +99,7 @@ def folio_backing(page: Object) -> FolioBacking:
         read
     """
     kernel = reading_of(page.prog_)
-    head, order, backing = _backing(kernel, page)
+    head, order, _, backing = _backing(kernel, page)
     assert backing.layout is not None
     return FolioBacking(
         head=Object(page.prog_, "struct page *", kernel.pages.va(head)),
@@ -150,16 +151,14 @@ def hugetlb_why_not_optimized(page: Object) -> str | None:
     :raises FaultError: if its struct pages cannot be read
     """
     kernel = reading_of(page.prog_)
-    head, order, backing = _backing(kernel, page)
-    pages = kernel.pages
-    with translated_faults():
-        if pages.hugetlb_order(head) is None:
-            raise ValueError(f"the folio at pfn {head:#x} is no HugeTLB folio")
-        found = pages.page(head)
+    head, order, role, backing = _backing(kernel, page)
+    if not role.is_hugetlb:
+        raise ValueError(f"the folio at pfn {head:#x} is no HugeTLB folio")
     if backing.is_optimised:
         return None
-    private = pages.private_of(found.data)
-    node, zone_index = pages.node(found), pages.zone_index(found)
+    pages = kernel.pages
+    flags, private = pages.flags_of(role.head), pages.private_of(role.head)
+    node, zone_index = pages.node_of(flags), pages.zone_index_of(flags)
     folio = Folio(head, order, node, zone_index, private, backing)
     reason = why_not(kernel, folio)
     if reason == UNKNOWN:
@@ -167,14 +166,20 @@ def hugetlb_why_not_optimized(page: Object) -> str | None:
     return reason
 
 
-def _backing(kernel: Kernel, page: Object) -> tuple[int, int, CompoundBacking]:
-    """(pfn of the head, order, backing) of a page's folio."""
+def _backing(
+    kernel: Kernel, page: Object
+) -> tuple[int, int, PageRole, CompoundBacking]:
+    """(pfn of the head, order, what the page is, backing) of a page's folio."""
     pages, geometry = kernel.pages, kernel.geometry
     pfn = pages.pfn(address_of(page))
     with translated_faults():
-        head = pages.head_pfn(pfn)
-        order = pages.compound_order(head)
-    count = geometry.vmemmap_pages(order) if order <= geometry.max_folio_order else 0
+        role = role_of(pages, pfn)
+        if role.fault is not None:
+            raise role.fault
+    head, order = role.head_pfn, role.order
+    if head is None or order is None:
+        raise ValueError(f"the page at pfn {pfn:#x} belongs to no compound page")
+    count = geometry.vmemmap_pages(order)
     if not count:
         raise ValueError(f"the folio at pfn {head:#x} (order {order}) fills no page")
     number = pages.vmemmap_page(head)
@@ -182,7 +187,7 @@ def _backing(kernel: Kernel, page: Object) -> tuple[int, int, CompoundBacking]:
     if not backing.is_known:
         why = kernel.gap("page tables", "zones") or "a page table is missing"
         raise FaultError(f"the backing of pfn {head:#x}: {why}", pages.va(head))
-    return head, order, backing
+    return head, order, role, backing
 
 
 def _frame(pfn: int) -> int | None:

@@ -27,12 +27,16 @@ __all__ = ["Folio", "FolioScan"]
 Candidate = tuple[int, int, int]
 """(pfn, vmemmap page, physical address of its struct page)."""
 Run = list[Candidate]
-Head = tuple[int, int, int, tuple[int, int], int]
-"""(pfn, vmemmap page, order, (node, zone index), private) of a hugetlb head."""
+Head = tuple[int, int, int, tuple[int, int], int, "bool | None"]
+"""(pfn, vmemmap page, order, (node, zone index), private, hwpoison) of a head."""
 
 
 class Folio(NamedTuple):
-    """One hugetlb folio. ``private`` is the head's word of HPG_* flags."""
+    """One hugetlb folio. ``private`` is the head's word of HPG_* flags.
+
+    ``hwpoison``: whether the head has PG_hwpoison, None if the flag is unknown. It
+    stands for all pages of the folio.
+    """
 
     pfn: int
     order: int
@@ -40,6 +44,7 @@ class Folio(NamedTuple):
     zone_index: int
     private: int
     backing: CompoundBacking
+    hwpoison: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ class FolioScan:
         """Every folio, by pfn."""
         for heads, backings in self._found():
             for head, backing in zip(heads, backings):
-                pfn, _, order, (node, zone_index), private = head
-                yield Folio(pfn, order, node, zone_index, private, backing)
+                pfn, _, order, (node, zone_index), private, hwpoison = head
+                yield Folio(pfn, order, node, zone_index, private, backing, hwpoison)
 
     def alike(self) -> Iterator[tuple[Folio, int]]:
         """(folio, count): so many folios one behind the other, of which this is one.
@@ -72,8 +77,10 @@ class FolioScan:
         They differ in nothing but their place and the frame of their head.
         """
         for heads, backings in self._found():
-            pfn, _, order, place, private = heads[0]
-            yield Folio(pfn, order, *place, private, next(backings)), len(heads)
+            pfn, _, order, (node, zone), private, hwpoison = heads[0]
+            backing = next(backings)
+            folio = Folio(pfn, order, node, zone, private, backing, hwpoison)
+            yield folio, len(heads)
 
     def _found(self) -> Iterator[tuple[list[Head], Iterator[CompoundBacking]]]:
         """Heads of folios, with what backs each: several at once if they are alike."""
@@ -90,14 +97,14 @@ class FolioScan:
             for run, data in scan.runs(section, step):
                 heads = scan.heads_of(run, data)
                 if run[0][0] >= covered and _are_alike(heads, run, step):
-                    _, number, order, _, _ = heads[0]
+                    _, number, order, *_ = heads[0]
                     backings = classify.alike(number, sizes[order], len(heads))
                     if backings is not None:
                         covered = run[-1][0] + step
                         yield heads, backings
                         continue
                 for head in heads:
-                    pfn, number, order, _, _ = head
+                    pfn, number, order, *_ = head
                     # Orders come from memory: only pools', at their alignment.
                     if order not in sizes or pfn < covered or pfn & (1 << order) - 1:
                         continue
@@ -142,6 +149,9 @@ class _Scan:
         )
         self._words = _words_at(offsets, pages.byteorder)
         self._places: dict[int, tuple[int, int]] = {}
+        # 0 where no head can have the flag, or none tells: then `_unset` says which.
+        bit = pages.hwpoison_bit
+        self._poison_bit, self._unset = bit or 0, None if bit is None else False
 
     def heads_of(self, run: Run, data: bytes) -> list[Head]:
         """The hugetlb heads of a run.
@@ -153,6 +163,7 @@ class _Scan:
         head_bit, has_mask, unpack = pages.head_bit, pages.has_mask, self._words
         base_va, length, first_pa = pages.base_va, self._length, run[0][2]
         places, place_shift = self._places, pages.place_shift
+        poison, unset = self._poison_bit, self._unset
         found = []
         for pfn, number, pa in run:
             part = data[pa - first_pa : pa - first_pa + length]
@@ -167,7 +178,8 @@ class _Scan:
             if place is None:
                 place = pages.node_of(flags), pages.zone_index_of(flags)
                 places[flags >> place_shift] = place
-            found.append((pfn, number, order_of(part), place, private))
+            hwpoison = True if flags & poison else unset
+            found.append((pfn, number, order_of(part), place, private, hwpoison))
         return found
 
     def _candidates(self, section: Section, step: int) -> list[Candidate]:

@@ -173,6 +173,20 @@ class Pages:
             return heads
         return heads + self.read_words(pfn + first, count - first, offsets)
 
+    def read_first(self, pfn: int) -> bytes:
+        """The first struct pages of a folio with its head here, as many as are there.
+
+        At the end of the vmemmap there may be one alone; elsewhere two at least, which
+        have all that an order and the hugetlb test need. Raises `Fault`.
+        """
+        for count in range(PAGES_OF_FOLIO_HEAD, 1, -1):
+            try:
+                return self.read(pfn, count)
+            except Fault as fault:
+                if count == 2 and fault.kind != "unmapped":
+                    raise
+        return self.read(pfn)
+
     def _adjoining(self, va: int, count: int) -> Iterator[tuple[int, int]]:
         """(physical address, struct pages) of runs that lie in frames side by side."""
         page_size, per_slot = self.geometry.page_size, self._vmemmap.pages_per_slot
@@ -241,7 +255,7 @@ class Pages:
     def _head(self, pfn: int, va: int, flags: int, word: int) -> tuple[int, bool]:
         """True head and whether the page is a fake head (5.18 to 7.0)."""
         if word & 1:
-            return (va & word if self.has_mask else word - 1), False
+            return self.head_va_of_tail(va, word), False
         is_candidate = (
             not self.has_mask
             and flags & self.head_bit
@@ -258,6 +272,15 @@ class Pages:
             if next_word & 1:
                 return next_word - 1, next_word - 1 != va
         return va, False
+
+    def head_va_of_tail(self, va: int, word: int) -> int:
+        """Where the compound word of the tail at ``va`` leads, wherever that is."""
+        return va & word if self.has_mask else word - 1
+
+    def share_a_frame(self, pfn: int, other: int) -> bool:
+        """Whether two pfns have their struct pages in the same frame."""
+        frames = [self._vmemmap.frame(self.vmemmap_page(p)) for p in (pfn, other)]
+        return frames[0] == frames[1] != HOLE
 
     # Decoding
 
@@ -286,6 +309,10 @@ class Pages:
     def flags_of(self, data: bytes) -> int:
         """The flags word of the first struct page in ``data``."""
         return self._u64(data, self.flags_offset)
+
+    def compound_word_of(self, data: bytes) -> int:
+        """The compound word of the first struct page in ``data``."""
+        return self._u64(data, self.compound_word_offset)
 
     def private_of(self, data: bytes) -> int:
         """``page->private``; of a hugetlb head its HPG_* flags."""
@@ -325,12 +352,24 @@ class Pages:
         """``__NR_PAGEFLAGS``"""
         return self._target.enumerator("__NR_PAGEFLAGS") or 0
 
+    @cached_property
+    def hwpoison_bit(self) -> int | None:
+        """PG_hwpoison as a mask, 0 in a kernel without it; None if it is unknown."""
+        bit = self._target.enumerator("PG_hwpoison")
+        if bit is None:
+            return 0 if self.knows_flags else None
+        return 1 << bit
+
     def has_flag(self, page: Page, name: str) -> bool | None:
-        """Whether a PG_* flag is set; False for one it lacks, None without types."""
+        """Whether a PG_* flag is set, False for one it lacks, None without types."""
+        return self.has_flag_in(page.flags, name)
+
+    def has_flag_in(self, flags: int, name: str) -> bool | None:
+        """The same of a flags word."""
         bit = self._target.enumerator(name)
         if bit is None:
             return False if self.knows_flags else None
-        return bool(page.flags >> bit & 1)
+        return bool(flags >> bit & 1)
 
     def type_name(self, page: Page) -> str | None:
         """The page type ("buddy", "hugetlb", ...), in kernels with enum pagetype."""
@@ -338,36 +377,6 @@ class Pages:
             if name.startswith("PGTY_") and page.mapcount_word >> 24 == value:
                 return None if name == "PGTY_mapcount_underflow" else name[5:]
         return None
-
-    def compound_order(self, head_pfn: int) -> int:
-        """Order of the folio whose head this is, 0 for a single page."""
-        data = self.read(head_pfn, PAGES_OF_FOLIO_HEAD)
-        if not self._u64(data, self.flags_offset) & self.head_bit:
-            return 0
-        return self.compound.order_of(data)
-
-    def hugetlb_order(self, pfn: int) -> int | None:
-        """Order of the hugetlb folio that has its head here, None if there is none.
-
-        An order that no folio can have is none. Raises `Fault`.
-        """
-        data = self.read(pfn, PAGES_OF_FOLIO_HEAD)
-        if self.compound.is_hugetlb(data) and self.is_hugetlb_head(self.va(pfn), data):
-            order = self.compound.order_of(data)
-            return order if order <= self.geometry.max_folio_order else None
-        return None
-
-    def is_hugetlb_head(self, va: int, data: bytes) -> bool:
-        """Whether these first struct pages of a hugetlb type are a head and its tails.
-
-        The second has to agree that it is a tail of the first, so that remains of a
-        freed folio are not taken for one.
-        """
-        if not self.flags_of(data) & self.head_bit:
-            return False
-        word = self._u64(data, self.size + self.compound_word_offset)
-        head = va + self.size & word if self.has_mask else word - 1
-        return bool(word & 1) and head == va
 
     def _u64(self, data: bytes, offset: int) -> int:
         return int.from_bytes(data[offset : offset + 8], self.byteorder)

@@ -16,7 +16,7 @@ from .bare import NO_TYPES, types_are_known
 from .layout import Geometry, require_struct
 from .memory import Memory, Record
 
-__all__ = ["Altmap", "Pgmap", "Pgmaps"]
+__all__ = ["Altmap", "DeviceRange", "Pgmap", "Pgmaps"]
 
 ARRAY = "pgmap_array"
 PGMAP_ALTMAP_VALID = 1 << 0
@@ -58,6 +58,44 @@ class Pgmap:
     altmap: Altmap | None
     ranges: tuple[tuple[int, int], ...]
 
+    def device_ranges(self) -> Iterator[DeviceRange]:
+        """The ranges, in the map's order."""
+        for index, (start, end) in enumerate(self.ranges):
+            yield DeviceRange(self, start, end, index)
+
+
+@dataclass(frozen=True)
+class DeviceRange:
+    """One range of a dev_pagemap; ``index`` is its place among the map's ranges."""
+
+    pgmap: Pgmap
+    start: int
+    end: int
+    index: int
+
+    @property
+    def first_pfn(self) -> int:
+        """``pfn_first()``: behind what an altmap takes of the first range.
+
+        The map's compound pages begin here.
+        """
+        altmap = self.pgmap.altmap
+        if altmap is None or self.index:
+            return self.start
+        return self.start + altmap.reserve + altmap.free
+
+    def compound_head(self, pfn: int) -> int | None:
+        """pfn of the head of the compound page that has this pfn.
+
+        None for a map without compound pages, in what the altmap takes, and where no
+        whole compound page fits.
+        """
+        shift, first = self.pgmap.compound_order, self.first_pfn
+        if not shift or not first <= pfn < self.end:
+            return None
+        head = first + (pfn - first >> shift << shift)
+        return head if head + (1 << shift) <= self.end else None
+
 
 class Pgmaps:
     """All device page maps, from ``pgmap_array``. Raises `LayoutError`."""
@@ -93,9 +131,15 @@ class Pgmaps:
 
     def of_pfn(self, pfn: int) -> Pgmap | None:
         """The map that has this pfn (``get_dev_pagemap``)."""
+        found = self.range_of_pfn(pfn)
+        return None if found is None else found.pgmap
+
+    def range_of_pfn(self, pfn: int) -> DeviceRange | None:
+        """The range of device memory that has this pfn."""
         for pgmap in self._all:
-            if any(start <= pfn < end for start, end in pgmap.ranges):
-                return pgmap
+            for one in pgmap.device_ranges():
+                if one.start <= pfn < one.end:
+                    return one
         return None
 
     def _read(self) -> Iterator[Pgmap]:

@@ -19,6 +19,8 @@ __all__ = ["Altmap", "Devices", "Pgmap", "Refcounts"]
 
 _INFO_PAGES = 2
 """The info block of a namespace, in front of an altmap (vmem_altmap.reserve)."""
+_MAX_STRUCT_PAGE_SIZE = 64
+"""What ``nd_pfn_init()`` takes a struct page for, be it smaller."""
 
 
 @dataclass
@@ -105,14 +107,13 @@ class Devices:
                 raise ValueError(f"pfn {s:#x}-{e:#x} of {name!r} is {run.kind.value}")
         pages = last - first
         compound = align >> shift
-        unit = max(compound, core.arch.pages_per_subsection)
         data, area = first, None
+        if altmap or namespace:
+            metadata = self._memmap_pages(pages - _INFO_PAGES) if altmap else 0
+            unit = max(compound, core.arch.pages_per_subsection)
+            data = -(-(first + _INFO_PAGES + metadata) // unit) * unit
         if altmap:
-            need = _INFO_PAGES + core.vmemmap.page_of(pages)
-            data = first + -(-need // unit) * unit
             area = Altmap(first, _INFO_PAGES, data - first - _INFO_PAGES)
-        elif namespace:
-            data = first + unit
         has_shift = core.types.has("dev_pagemap.vmemmap_shift")
         pgmap = Pgmap(
             ident=self._next,
@@ -133,6 +134,11 @@ class Devices:
         self._declare(pgmap)
         core.nodes[node].zones[DEVICE].grow(first, last)
         return pgmap
+
+    def _memmap_pages(self, pages: int) -> int:
+        """Pages that ``nd_pfn_init()`` sets aside for the struct pages of so many."""
+        size = max(_MAX_STRUCT_PAGE_SIZE, self.core.types.sizeof("struct page"))
+        return -(-(pages * size) >> self.core.arch.page_shift)
 
     def remove(self, name: str) -> Pgmap:
         """Detach a device; its sections and their vmemmap go, early ones stay."""

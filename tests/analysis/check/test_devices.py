@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Rules P2, P3 and P8 on states that no fault of the model makes."""
+"""Rules P2, P3, P8 and P9 on states that no fault of the model makes."""
 
 from __future__ import annotations
 
@@ -99,3 +99,25 @@ def test_p2_says_that_it_does_not_know_where_pages_name_their_map() -> None:
     account = checker.accounts["P2"]
     why = "no member tells where a page names its map"
     assert (account.status, account.why) == ("partly", why)
+
+
+def test_p9_a_head_of_a_device_that_is_a_tail_is_told() -> None:
+    bench = Bench(varied("6.12"))
+    image = bench.machine.image()
+    pgmap = next(p for p in image.machine.devices.pgmaps.values() if p.altmap)
+    image.page(pgmap.data_pfn).set("compound_head", image.page_va(pgmap.data_pfn) | 1)
+    (found,) = said(bench.over(image), "P9")
+    assert (found.severity, found.cause) == ("E", "device head that is a tail")
+    assert found.evidence["pfns"] == [pgmap.data_pfn]
+
+
+def test_p9_leaves_struct_pages_that_were_never_set_up_to_p2() -> None:
+    bench = Bench(varied("6.12"))
+    image = bench.machine.image()
+    pgmap = next(p for p in image.machine.devices.pgmaps.values() if p.altmap)
+    tail = image.page(pgmap.data_pfn + 5)
+    tail.set("flags", 0)
+    tail.set("compound_head", 0)
+    kernel = bench.over(image)
+    assert said(kernel, "P9") == []
+    assert len(said(kernel, "P2")) == 1

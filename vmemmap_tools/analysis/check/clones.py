@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...kernel.page_role import STALE_HEADS, stale_kind
 from ...kernel.pages import PAGES_OF_FOLIO_HEAD
 from ...kernel.strided import strided_u32, strided_u64
 from ...target.base import Fault
@@ -28,7 +29,7 @@ POISON = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class Clone:
-    """A struct page that looks like a hugetlb head and is none; ``kind`` a to d."""
+    """A struct page that looks like a head and is none; ``kind`` as in STALE_HEADS."""
 
     kind: str
     pfn: int
@@ -38,14 +39,6 @@ class Clone:
     next_word: int
     mapcount_word: int
     is_hugetlb: bool
-
-
-MEANING = {
-    "a": "a head that says itself that it is a tail (a folio demoted after a restore)",
-    "b": "a head whose second page is a tail of another head (a restored folio)",
-    "c": "a head whose second page is no tail (a restored folio that was freed)",
-    "d": "a hugetlb type without PG_head (a restored folio freed without page checks)",
-}
 
 
 def restored_clones(context: Context) -> list[Clone]:
@@ -58,8 +51,13 @@ def has_restored_clones(context: Context) -> bool:
     return (
         not context.quick
         and context.kernel.has("fake-heads")
-        and any(clone.is_hugetlb for clone in restored_clones(context))
+        and any(_is_copy(clone) for clone in restored_clones(context))
     )
+
+
+def _is_copy(clone: Clone) -> bool:
+    """Whether this is a copy of a hugetlb head, and not a damaged one."""
+    return clone.is_hugetlb and clone.kind != "e"
 
 
 def _scan(context: Context) -> Iterator[Clone]:
@@ -135,11 +133,10 @@ def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator
         pfn = pages.pfn(kernel.vmemmap.page_va(number + i))
         if pfn < 0 or not context.is_initialised(pfn):
             continue
-        is_hugetlb = typed or (
-            hugetlb is None
-            and pages.compound.is_hugetlb(data[i * page : i * page + 4 * pages.size])
-        )
-        kind = _kind(context, pfn, bool(is_head), words[i], next_words[i])
+        head = data[i * page : i * page + size]
+        is_hugetlb = typed or (hugetlb is None and pages.compound.is_hugetlb(head))
+        order_of_folio = pages.compound.order_of(head)
+        kind = stale_kind(pages, pfn, flags[i], words[i], next_words[i], order_of_folio)
         if kind is not None:
             yield Clone(
                 kind,
@@ -153,24 +150,10 @@ def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator
             )
 
 
-def _kind(
-    context: Context, pfn: int, is_head: bool, word: int, next_word: int
-) -> str | None:
-    """Which kind of clone the first struct page of a vmemmap page is; None if sound."""
-    pages = context.kernel.pages
-    if not is_head:
-        return "d"
-    va = pages.va(pfn)
-    if not next_word & 1:
-        return "a" if word & 1 else "c"
-    head = va + pages.size & next_word if pages.has_mask else next_word - 1
-    if head == va:
-        return "a" if word & 1 else None
-    return "a" if word & 1 else "b"
-
-
 def _known(context: Context, clone: Clone, is_pattern: bool) -> str | None:
     """The defect that left a clone; ``is_pattern`` if there are hugetlb ones, too."""
+    if clone.kind == "e":
+        return None
     if is_pattern and context.kernel.has("fake-heads"):
         return RESTORE_COPIES_HEAD
     if (
@@ -257,7 +240,7 @@ def _cpus(context: Context) -> int:
 def heads_are_heads(context: Context) -> Iterator[Violation]:
     clones = restored_clones(context)
     typeless = [c for c in clones if not c.is_hugetlb]
-    by_hugetlb = [c.pfn for c in clones if c.is_hugetlb]
+    by_hugetlb = [c.pfn for c in clones if _is_copy(c)]
     many = len(typeless) > _cpus(context)
     reach = 1 << max(context.pools, default=0)
     for clone in clones:
@@ -270,7 +253,7 @@ def heads_are_heads(context: Context) -> Iterator[Violation]:
             f"stale head, kind {clone.kind}"
             + ("" if clone.is_hugetlb else ", typeless"),
             f"pfn {clone.pfn:#x} is no compound head, yet its struct page is "
-            f"{MEANING[clone.kind]}",
+            f"{STALE_HEADS[clone.kind]}",
             "a tail or a single page",
             {"kind": clone.kind, "hugetlb": clone.is_hugetlb},
             {

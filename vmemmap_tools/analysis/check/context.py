@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 from ...kernel.compound import CompoundBacking, classify
@@ -19,7 +18,7 @@ from ...kernel.hugetlb_lists import HugetlbLists, PoolList
 from ...kernel.kernel import Kernel
 from ...kernel.page_state import FrameState, FrameStates
 from ...kernel.pageblocks import Pageblocks
-from ...kernel.pgmap import Pgmap
+from ...kernel.pgmap import DeviceRange, Pgmap
 from ...kernel.progress import Progress, silent
 from ...kernel.zones import Zone
 from ...target.base import Fault
@@ -34,24 +33,6 @@ __all__ = ["Context", "DeviceRange", "Progress", "silent"]
 
 MAX_FOLIO_BYTES_SHIFT = 34
 """``MAX_FOLIO_ORDER`` is 16 GiB on every architecture that has gigantic folios."""
-
-
-@dataclass(frozen=True)
-class DeviceRange:
-    """One range of a dev_pagemap; ``index`` is its place among the map's ranges."""
-
-    pgmap: Pgmap
-    start: int
-    end: int
-    index: int
-
-    @property
-    def first_pfn(self) -> int:
-        """``pfn_first()``: behind what an altmap takes of the first range."""
-        altmap = self.pgmap.altmap
-        if altmap is None or self.index:
-            return self.start
-        return self.start + altmap.reserve + altmap.free
 
 
 class Context(Accounting):
@@ -194,10 +175,10 @@ class Context(Accounting):
         """
         ranges = sorted(
             (
-                DeviceRange(pgmap, start, end, i)
+                one
                 for pgmap in self.kernel.pgmaps
-                for i, (start, end) in enumerate(pgmap.ranges)
-                if start < end
+                for one in pgmap.device_ranges()
+                if one.start < one.end
             ),
             key=lambda r: (r.start, r.end),
         )
@@ -241,11 +222,8 @@ class Context(Accounting):
     def dax_at(self, pfn: int) -> tuple[Pgmap, int] | None:
         """(map, head pfn) of the device compound that has this pfn."""
         for one in self.device_ranges_in(pfn, pfn + 1):
-            if pfn < one.first_pfn or not self._has_compounds(one):
-                return None
-            shift = one.pgmap.vmemmap_shift
-            head = one.first_pfn + (pfn - one.first_pfn >> shift << shift)
-            return (one.pgmap, head) if head + (1 << shift) <= one.end else None
+            head = one.compound_head(pfn) if self._has_compounds(one) else None
+            return None if head is None else (one.pgmap, head)
         return None
 
     def backing_of(self, pfn: int, order: int) -> CompoundBacking:

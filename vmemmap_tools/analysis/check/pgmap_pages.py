@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Rule P2: struct pages of device memory.
+"""Rules P2 and P9: struct pages of device memory.
 
 Mirrors ``memmap_init_zone_device()`` of ``mm/mm_init.c``.
 """
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from ...kernel.pages import PAGES_OF_FOLIO_HEAD
 from ...kernel.pgmap import Pgmap
-from ...kernel.strided import strided_u64
+from ...kernel.strided import all_equal, strided_u64
 from ...target.base import Fault
 from ..dax import compounds_of
 from .context import Context, DeviceRange
 from .findings import Violation, hexed
 from .known import DAX_UNINITIALISED
-from .pgmaps import place, without_maps
+from .pgmaps import place, without_compounds, without_maps
 from .registry import rule
 
 __all__: list[str] = []
@@ -273,3 +273,78 @@ def _is_tail_of_range(
     pages = context.kernel.pages
     head_va = pages.va(pfn) & word if pages.has_mask else word - 1
     return start <= pages.pfn(head_va) < pfn
+
+
+MAX_SHOWN = 4
+
+
+@rule(
+    "P9",
+    "each tail of a device compound leads to its head",
+    severity="E",
+    holds="kernels with dev_pagemap.vmemmap_shift",
+    reads=("struct pages of device memory", "pgmaps", "vmemmap page tables"),
+    bug="a damaged tail; a wrong mask; a compound initialised for another order",
+    why="compound_head() of every page must find the folio: get_user_pages() and "
+    "memory failure take references and locks in the head alone.",
+    look="vmemmap page pfn:N: head",
+    applies=without_compounds,
+    racy=True,
+    thorough=True,
+    exceptions="Shared tail pages of zones are judged once, by Z2; struct pages that "
+    "are not those of device memory, by P2; compounds that are mapped in no known "
+    "layout, by P1. An altmap takes the head of its range, where no compounds are.",
+)
+def device_tails_lead_to_head(context: Context) -> Iterator[Violation]:
+    ranges = context.compound_ranges
+    for one in context.track("decoding device tails", ranges, len(ranges)):
+        shift = one.pgmap.vmemmap_shift
+        parts = _parts(context, one.pgmap, one.first_pfn, one.end)
+        for head, pfn, count in parts:
+            assert head is not None, "these ranges consist of compounds"
+            yield from _judge_tails(context, one, head, shift, pfn, count)
+
+
+def _judge_tails(
+    context: Context, one: DeviceRange, head: int, shift: int, pfn: int, count: int
+) -> Iterator[Violation]:
+    """The compound words of struct pages from ``pfn`` on, all of one compound."""
+    pages, order = context.kernel.pages, context.kernel.target.byteorder
+    word_at, flags_at = pages.compound_word_offset, pages.flags_offset
+    try:
+        data = pages.read_words(pfn, count, pages.decoded_words)
+    except Fault as fault:
+        if fault.kind != "unmapped":  # S4 tells of holes
+            context.unread(fault, "struct pages of device memory", count)
+        return
+    context.saw(count)
+    wanted, tails_from = context.tail_word(shift, pages.va(head)), int(pfn == head)
+    own = int.from_bytes(data[word_at : word_at + 8], order) if tails_from else 0
+    if not own & 1 and all_equal(data, word_at, pages.size, wanted, order, tails_from):
+        return
+    words = strided_u64(data, word_at, pages.size, order)
+    flags = strided_u64(data, flags_at, pages.size, order)
+    node = context.map_nodes.of(one.pgmap)
+    is_set_up = {f: _is_device_page(context, f, pfn, node) for f in set(flags)}
+    bad = [
+        i
+        for i, word in enumerate(words)
+        if (word & 1 if i < tails_from else word != wanted) and is_set_up[flags[i]]
+    ]
+    if not bad:
+        return
+    first = pfn + bad[0]
+    yield Violation(
+        place(one.start),
+        "device head that is a tail" if first == head else "device tails lead astray",
+        f"{len(bad)} struct pages of the device compound of order {shift} at pfn "
+        f"{head:#x} do not lead to its head, the first at pfn {first:#x}",
+        f"{wanted:#x}",
+        [f"{words[i]:#x}" for i in bad[:MAX_SHOWN]],
+        {
+            **hexed(page_va=pages.va(first), pgmap_va=one.pgmap.va),
+            "head_pfn": head,
+            "pfns": [pfn + i for i in bad[:MAX_SHOWN]],
+            "struct_pages": len(bad),
+        },
+    )

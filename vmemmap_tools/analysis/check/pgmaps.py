@@ -18,7 +18,7 @@ from .findings import Place, Violation, hexed
 from .known import ALTMAP_ERROR_PATH
 from .registry import rule
 
-__all__ = ["place", "without_maps"]
+__all__ = ["place", "without_compounds", "without_maps"]
 
 
 def place(start: int) -> Place:
@@ -51,7 +51,7 @@ def _compounds(
             yield pgmap, start, end, head, backing
 
 
-def _without_compounds(context: Context) -> str | None:
+def without_compounds(context: Context) -> str | None:
     return context.lacks("dax-compound") or context.lacks_maps()
 
 
@@ -80,7 +80,7 @@ def _backing_evidence(context: Context, head: int, pgmap: Pgmap) -> dict[str, ob
     why="vmemmap_can_optimize() decides when a range is added and again when it is "
     "removed: populated otherwise, removal frees the wrong frames.",
     look="vmemmap dax: SAVED against EXPECTED; vmemmap map --pfn HEAD+N",
-    applies=_without_compounds,
+    applies=without_compounds,
     needs=("sections", "zones"),
     racy=True,
     exceptions="Memory added to an early section uses the boot memmap as it is; parts "

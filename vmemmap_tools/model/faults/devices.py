@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Faults of device memory: rules P1 to P8."""
+"""Faults of device memory: rules P1 to P9."""
 
 from __future__ import annotations
 
@@ -105,6 +105,64 @@ def _is_dumped(image: Image, pgmap: Pgmap) -> bool:
     return any(start <= pa < end for start, end in image.memory.ranges)
 
 
+def _tail(image: Image, rng: random.Random, altmap: bool) -> Place:
+    """A tail of a compound, on a page that no other compound shares."""
+    if altmap:
+        found = [p for p in pgmaps(image) if p.altmap is not None and p.shift]
+        pgmap = choose(rng, found, "device with compounds behind an altmap")
+        if not _is_dumped(image, pgmap):
+            raise NotApplicable("the device's struct pages are not in the dump")
+        own = 1 << pgmap.shift
+    else:
+        pgmap = _shared(image, rng)
+        own = image.core.vmemmap.spp * (2 if image.core.generation.dax == "D1" else 1)
+    first = pgmap.start_pfn if pgmap.altmap is None else pgmap.data_pfn
+    head = first + (rng.randrange(pgmap.end_pfn - first >> pgmap.shift) << pgmap.shift)
+    pfn = head + rng.randrange(1, own)
+    return {"name": pgmap.name, "head_pfn": head, "pfn": pfn}
+
+
+def _set_compound_word(image: Image, pfn: int, value: int) -> None:
+    masked = image.types.has("page.compound_info")
+    image.page(pfn).set("compound_info" if masked else "compound_head", value)
+
+
+ASTRAY = 0xFFFFBFFFFFFF8001
+"""A mask of order 9 with bit 46 lost: it leads out of the vmemmap."""
+
+
+@fault("dax-tail-astray", "P9", "a stray write to a struct page of a shared compound")
+def tail_astray(image: Image, rng: random.Random) -> Place:
+    """The compound word of a tail of a compound that shares vmemmap is garbage."""
+    where = _tail(image, rng, altmap=False)
+    _set_compound_word(image, where["pfn"], ASTRAY)
+    return where
+
+
+@fault("dax-tail-cleared", "P9", "struct pages of a device reset one by one")
+def tail_cleared(image: Image, rng: random.Random) -> Place:
+    """The compound word of a tail of a compound that shares vmemmap is 0."""
+    where = _tail(image, rng, altmap=False)
+    _set_compound_word(image, where["pfn"], 0)
+    return where
+
+
+@fault("altmap-tail-astray", "P9", "a stray write to a struct page on a device")
+def altmap_tail_astray(image: Image, rng: random.Random) -> Place:
+    """The compound word of a tail of a compound behind an altmap is garbage."""
+    where = _tail(image, rng, altmap=True)
+    _set_compound_word(image, where["pfn"], ASTRAY)
+    return where
+
+
+@fault("altmap-tail-cleared", "P9", "struct pages of a device reset one by one")
+def altmap_tail_cleared(image: Image, rng: random.Random) -> Place:
+    """The compound word of a tail of a compound behind an altmap is 0."""
+    where = _tail(image, rng, altmap=True)
+    _set_compound_word(image, where["pfn"], 0)
+    return where
+
+
 @fault(
     "dax-pageblock-unmovable",
     "P3",
@@ -160,7 +218,7 @@ def refcount(image: Image, rng: random.Random) -> Place:
     "altmap-outside",
     "P6",
     "memory_hotplug: altmap error path",
-    implied="P2 P8",
+    implied="P2 P8 P9",
 )
 def altmap_outside(image: Image, rng: random.Random) -> Place:
     """The altmap of a device does not hold the frames that back its vmemmap."""
