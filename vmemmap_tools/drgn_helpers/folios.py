@@ -19,7 +19,7 @@ from ..kernel.compound import CompoundBacking, classify
 from ..kernel.folio_scan import Folio
 from ..kernel.kernel import Kernel
 from ..kernel.vmemmap import HOLE
-from .reading import address_of, reading_of, translated_faults
+from .reading import layout_of, reading_of, struct_page_of, translated_faults
 
 __all__ = [
     "FolioBacking",
@@ -85,8 +85,8 @@ def folio_backing(page: Object) -> FolioBacking:
     This goes by the page tables alone, for HugeTLB folios as well as for device DAX.
 
     :param page: ``struct page *``: any page of the folio
-    :raises ValueError: if the page belongs to no compound page, or to one whose struct
-        pages do not fill a page
+    :raises ValueError: if it is not a struct page, was never initialized, belongs to
+        no compound page, or to one whose struct pages do not fill a page
     :raises FaultError: if its struct pages cannot be read
     """
     kernel = reading_of(page.prog_)
@@ -116,8 +116,10 @@ def folio_vmemmap_optimized(page: Object) -> bool:
     21
 
     :param page: ``struct page *``: any page of the folio
+    :raises ValueError: if it is not a struct page
     :raises FaultError: if its struct pages cannot be read
     """
+    struct_page_of(layout_of(page.prog_), page)
     try:
         return folio_backing(page).is_optimized
     except ValueError:
@@ -157,8 +159,10 @@ def hugetlb_why_not_optimized(page: Object) -> str | None:
 def _backing(kernel: Kernel, page: Object) -> tuple[int, int, CompoundBacking]:
     """(pfn of the head, order, backing) of a page's folio."""
     pages, geometry = kernel.pages, kernel.geometry
-    pfn = pages.pfn(address_of(page))
+    pfn = pages.pfn(struct_page_of(kernel, page))
     with translated_faults():
+        if pages.page(pfn).is_poisoned:
+            raise ValueError(f"the struct page of pfn {pfn:#x} was never initialized")
         head = pages.head_pfn(pfn)
         order = pages.compound_order(head)
     count = geometry.vmemmap_pages(order) if order <= geometry.max_folio_order else 0

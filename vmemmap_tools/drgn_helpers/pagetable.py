@@ -17,7 +17,7 @@ from drgn import IntegerLike, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..kernel.vmemmap import HOLE
-from .reading import address_of, reading_of, translated_faults
+from .reading import address_of, reading_of, struct_page_of, translated_faults
 
 __all__ = [
     "PageTableStep",
@@ -74,12 +74,16 @@ def walk_page_table(
     2 PMD PRESENT|RW|ACCESSED|DIRTY|PSE|GLOBAL|NX
 
     :param address: ``void *``, or a number
+    :raises ValueError: if the processor does not take it for an address
     :raises FaultError: if a page table cannot be read
     """
     kernel = reading_of(prog)
     fmt = kernel.geometry.table_format
+    va = address_of(address)
+    if not kernel.page_table.is_address(va):
+        raise ValueError(f"{va:#x} is not a canonical address")
     with translated_faults():
-        steps = kernel.page_table.walk(address_of(address))
+        steps = kernel.page_table.walk(va)
     for step in steps:
         flags = fmt.decode_flags(step.entry, step.level, step.is_leaf)
         yield PageTableStep(
@@ -127,9 +131,11 @@ def page_vmemmap_frame(page: Object) -> int | None:
 
     :param page: ``struct page *``
     :return: The frame's PFN, ``None`` if the struct page is not mapped
+    :raises ValueError: if it is not a struct page
     """
-    vmemmap = reading_of(page.prog_).vmemmap
-    frame = vmemmap.frame(vmemmap.page_number(address_of(page)))
+    kernel = reading_of(page.prog_)
+    vmemmap = kernel.vmemmap
+    frame = vmemmap.frame(vmemmap.page_number(struct_page_of(kernel, page)))
     return None if frame == HOLE else frame
 
 

@@ -14,9 +14,11 @@ from ..arch.pagetable import PageTable
 from ..target.base import ByteOrder, Fault, Struct, Target
 from ..target.words import Words
 
-__all__ = ["Memory", "Missing", "Record", "escape"]
+__all__ = ["KERNEL_HALF", "Memory", "Missing", "Record", "escape"]
 
 MAX_STRING = 256
+KERNEL_HALF = 1 << 63
+"""Kernel addresses have the highest bit set on every 64-bit architecture."""
 MAX_ADDRESS = 1 << 64
 
 
@@ -122,8 +124,9 @@ class Memory:
 
     def read(self, va: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. Raises `Fault`."""
-        if not 0 <= va <= MAX_ADDRESS - size:
-            # Pointers come from memory, and an offset may carry one past the end.
+        if not KERNEL_HALF <= va <= MAX_ADDRESS - size:
+            # Pointers come from memory, and an offset may carry one past the end. drgn
+            # reads a dump with p_vaddr = p_paddr (QEMU) at user addresses as well.
             raise Fault(va, size, "unmapped")
         if self._start <= va < self._end:
             return self._read_by_walk(va, size)
