@@ -124,5 +124,5 @@ def test_user_addresses_are_not_the_kernels(va: int) -> None:
     m = Machine("7.3")
     m.target.read = lambda address, size: bytes(size)  # type: ignore[method-assign]
     with pytest.raises(Fault) as caught:
-        m.kernel.memory.read(va, 8)
+        m.kernel().memory.read(va, 8)
     assert (caught.value.kind, caught.value.physical) == ("unmapped", False)
