@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ..arch.pagetable import PageTable
+from ..arch.pagetable import PageTable, ReadPhysical
 from ..target.base import ByteOrder, Fault, Struct, Target
 from ..target.words import Words
 
@@ -111,7 +111,11 @@ class Memory:
     """A target's memory with the vmemmap made readable."""
 
     def __init__(
-        self, target: Target, page_table: PageTable, vmemmap_window: tuple[int, int]
+        self,
+        target: Target,
+        page_table: PageTable,
+        vmemmap_window: tuple[int, int],
+        read_physical: ReadPhysical,
     ):
         self.target = target
         self.page_table = page_table
@@ -119,7 +123,7 @@ class Memory:
         self._start, self._end = vmemmap_window
         self._order = target.byteorder
         self.page_size = 1 << page_table.format.page_shift
-        self.read_physical = target.read_physical
+        self.read_physical = read_physical
         self._recorded = recorded_words(target)
 
     def read(self, va: int, size: int) -> bytes:
