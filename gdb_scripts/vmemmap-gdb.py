@@ -120,6 +120,8 @@ def _vmemmap_load():
         load(name, within(home, name))
         importlib.import_module(name + ".gdb_door").register()
 
+    # The status of a command that gave no answer; void would pass for 0.
+    gdb.set_convenience_variable("vmemmap_status", 2)
     try:
         load_door()
     except Refusal as refusal:

@@ -12,6 +12,7 @@ from .runner import Gdb
 from .stub import Stub
 
 BUDGET = 100_000
+STATUS = "output $vmemmap_status"
 QUESTION = "vmemmap --format json hvo --folios"
 
 
@@ -29,7 +30,7 @@ def test_a_command_stops_at_its_budget_and_comes_further_the_next_time(
             "vmemmap info",
             "show vmemmap budget",
             f"set vmemmap budget {BUDGET}",
-            *[QUESTION] * 30,
+            *[QUESTION, STATUS] * 30,
             f"source {LOADER}",
             "show vmemmap budget",
             "set vmemmap budget 0",
@@ -37,12 +38,14 @@ def test_a_command_stops_at_its_budget_and_comes_further_the_next_time(
         )
     *_, shown, _ = (a.text for a in answers[:7])
     assert shown.endswith("from a stub: 0.\n")
-    asked = answers[7:37]
+    asked, statuses = answers[7:67:2], answers[8:67:2]
     errors = [answer.error for answer in asked if answer.error is not None]
     assert 2 <= len(errors) < 30 and asked[-1].error is None
     for error in errors:
         assert f"asked for more than {BUDGET} bytes (set vmemmap budget)" in error
         assert "\n" not in error
+    expected = ["0" if answer.error is None else "2" for answer in asked]
+    assert [status.text for status in statuses] == expected
     assert not machine.is_physical
-    assert answers[38].text.endswith(f": {BUDGET}.\n")
+    assert answers[68].text.endswith(f": {BUDGET}.\n")
     assert answers[-1].error is None and answers[-1].text == asked[-1].text

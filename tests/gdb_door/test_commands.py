@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.model.kernels import small as one_node
 from tests.tools import output
 from vmemmap_tools.cli import main
 
-from .door import LOADER, Small
+from .door import LOADER, Small, opening
 from .runner import Gdb
 
 
@@ -210,11 +212,47 @@ def test_help_is_that_of_the_verb(any_gdb: Gdb, small: Small) -> None:
         assert f"vmemmap {name} -- " in prefix
 
 
-def test_check_leaves_its_verdict_in_a_variable(
+STATUS = "output $vmemmap_status"
+
+
+def test_the_status_is_that_of_the_last_command(
     any_gdb: Gdb, small: Small, tmp_path: Path
 ) -> None:
-    told = small.told(any_gdb, "vmemmap check", "output $vmemmap_status")
-    assert told[1] == "0"
+    cut = tmp_path / "cut"
+    cut.write_bytes(small.core.read_bytes()[:4096])
+    commands = (
+        "vmemmap check --rule S1",
+        "vmemmap nonsense",
+        "vmemmap --help",
+        f"vmemmap sections > {tmp_path}/no/such/directory",
+        "vmemmap info",
+        f"core-file {cut}",
+        "vmemmap check",
+    )
+    asked = [STATUS, *(line for command in commands for line in (command, STATUS))]
+    answers = small.ask(any_gdb, *asked)
+    statuses = [answer.text for answer in answers[::2]]
+    assert statuses == ["2", "0", "2", "0", "2", "0", "0", "2"]
+    assert answers[-2].error is not None
+
+
+def test_an_error_that_check_finds_is_status_1(any_gdb: Gdb, tmp_path: Path) -> None:
+    one_node("7.3").write(tmp_path, faults=["section-wrong-map"])
+    before = opening(tmp_path / "vmcore", tmp_path / "vmlinux")
+    assert any_gdb.text(*before, "vmemmap check --rule S2", STATUS).endswith("1")
+
+
+def test_a_script_can_end_gdb_with_the_status(any_gdb: Gdb, small: Small) -> None:
+    for command, status in ("vmemmap check --rule S1", 0), ("vmemmap nonsense", 2):
+        lines = [*opening(small.core, small.vmlinux), command, "quit $vmemmap_status"]
+        words = [word for line in lines for word in ("-ex", line)]
+        done = subprocess.run(
+            [any_gdb.program, "-nx", "-batch", *words],
+            env=any_gdb.environment(),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
 
 
 def test_symbols_are_moved_when_asked(any_gdb: Gdb, small: Small) -> None:

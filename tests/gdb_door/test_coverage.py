@@ -22,7 +22,13 @@ from .door import Small
 from .runner import COVERAGE, TOP, Gdb
 from .stub import Stub, StubbedMachine
 from .test_commands import THEIRS, WRONG
-from .test_lx import HIGH, REFUSED, expected_lines, page_ops_expressions
+from .test_lx import (
+    HIGH,
+    PAGE_OPS,
+    REFUSED,
+    expected_lines,
+    page_ops_expressions,
+)
 
 LEAST_PERCENT = 85
 PACKAGE = TOP / "vmemmap_tools"
@@ -47,7 +53,7 @@ def session(small: Small, out: Path) -> list[str]:
         'output $lx_sym_to_pfn("linux_banner")',
         "output $lx_virt_to_phys(&vmemmap_base)",
         f"output $lx_pfn_to_kaddr({HIGH})",
-        "python from vmemmap_tools.gdb_door.mm import page_ops; ops = page_ops().ops",
+        PAGE_OPS,
         *(f"python print({x})" for x in page_ops_expressions(small).values()),
         THEIRS,
         "vmemmap compat",

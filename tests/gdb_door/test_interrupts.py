@@ -70,6 +70,7 @@ def test_ctrl_c_while_python_computes(typed_at: GdbTerminal) -> None:
         typed_at.type(CTRL_C)
         said = typed_at.answer()
         assert "Traceback" not in said and said.rstrip().endswith("Quit"), command
+    assert typed_at.ask("print $vmemmap_status").endswith(" = 2\n")
     typed_at.ask("python Kernel.sections = kept")
     assert_goes_on(typed_at, said)
 

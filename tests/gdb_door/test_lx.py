@@ -143,12 +143,23 @@ def test_a_function_refuses_what_gdb_has_at_its_link_address(
     assert (moved.text, moved.error) == (f"{pa:#x}", None)
 
 
+PAGE_OPS = (
+    "python from vmemmap_tools.gdb_door import mm; ops = mm.page_ops().ops; "
+    "words = gdb.Value((1 | 1 << 63 | 1 << 66).to_bytes(16, 'little'), "
+    "gdb.lookup_type('unsigned long').array(1))"
+)
+
+
 def page_ops_expressions(small: Small) -> dict[str, str]:
     """{name: Python expression} of what scripts ask a page_ops."""
     pointer = "gdb.lookup_type('struct page').pointer()"
     page = f"gdb.Value({small.page_va(HIGH)}).cast({pointer})"
     section = f"ops.pfn_to_section({HIGH})"
     direct = small.facts["page_offset"] + (HIGH << 12)
+    longs = "gdb.lookup_type('unsigned long').pointer()"
+    banner = f"gdb.Value({small.symbols['linux_banner']}).cast({longs})"
+    folio = "gdb.lookup_type('struct folio').pointer()"
+    area = "addr >= ops.VMALLOC_START and addr < ops.VMALLOC_END"
     areas = [small.facts[name] for name in ("vmalloc_start", "vmemmap", "page_offset")]
     return {
         "pfn_to_page": f"int(ops.pfn_to_page({HIGH}))",
@@ -177,6 +188,23 @@ def page_ops_expressions(small: Small) -> dict[str, str]:
         "bits": "ops.MAX_PHYSMEM_BITS, ops.SECTION_SIZE_BITS",
         "flags": "ops.SECTION_HAS_MEM_MAP",
         "vmalloc": f"[ops.is_vmalloc_addr(va) for va in {areas}]",
+        # As slab.py, vmalloc.py and page_owner.py write it.
+        "slab_address": f"ops.folio_address({page}.cast({folio}))",
+        "get_freepointer": f"int(ops.kasan_reset_tag({page}) + 8) - int({page})",
+        "get_freepointer type": f"ops.kasan_reset_tag({page}).type",
+        "slabtrace nodes": "ops.MAX_NUMNODES > 1, ops.MAX_NUMNODES, ops.NODE_SHIFT",
+        "is_vmalloc_addr": f"[{area} for addr in map(ops.kasan_reset_tag, {areas})]",
+        "vmalloc size": "ops.VMALLOC_END - ops.VMALLOC_START >> 40",
+        "page_owner page": f"ops.page_to_pfn(gdb.Value({page}).cast({pointer}))",
+        "lookup_page_ext": f"{section}['usage'] == gdb.Value(0)",
+        "page_owner step": f"{HIGH} & (ops.MAX_ORDER_NR_PAGES - 1)",
+        "test_bit": "[mm.test_bit(n, words) for n in (0, 1, 63, 64, 66)]",
+        "test_bit pointer": f"[mm.test_bit(n, {banner}) for n in (0, 2, 64, 65)]",
+        "rounded up": "mm.DIV_ROUND_UP(7, 2), mm.DIV_ROUND_UP(8, 2)",
+        "kernel": f"ops.KERNEL_START <= {small.symbols['_stext']} < ops.KERNEL_END",
+        "vmemmap": "ops.VMEMMAP_END - ops.VMEMMAP_START == ops.VMEMMAP_SIZE",
+        "page shift": "1 << ops.STRUCT_PAGE_MAX_SHIFT",
+        "no mask": "getattr(ops, 'SECTION_ROOT_MASK', 'none')",
     }
 
 
@@ -186,7 +214,7 @@ def ops_say(any_gdb: Gdb, small: Small) -> dict[str, str]:
     expressions = page_ops_expressions(small)
     told = small.told(
         any_gdb,
-        "python from vmemmap_tools.gdb_door.mm import page_ops; ops = page_ops().ops",
+        PAGE_OPS,
         *(f"python print({expression})" for expression in expressions.values()),
     )
     return dict(zip(expressions, (text.strip() for text in told[1:])))
@@ -224,4 +252,20 @@ def test_a_scripts_page_ops_has_the_names_and_the_answers(
         "bits": "46 27",
         "flags": "2",
         "vmalloc": "[True, False, False]",
+        "slab_address": f"{direct}",
+        "get_freepointer": f"{8 * 64}",
+        "get_freepointer type": "struct page *",
+        "slabtrace nodes": "True 1024 10",
+        "is_vmalloc_addr": "[True, False, False]",
+        "vmalloc size": "32",
+        "page_owner page": f"{HIGH}",
+        "lookup_page_ext": "False",
+        "page_owner step": "0",
+        "test_bit": "[True, False, True, False, True]",
+        "test_bit pointer": "[False, True, False, True]",  # "Linux version"
+        "rounded up": "4 4",
+        "kernel": "True",
+        "vmemmap": "True",
+        "page shift": "64",
+        "no mask": "none",
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.target.gdb.cores import Modelled, small_machine
+from tests.target.machines import Described
 
 from .door import LOADER, Small, opening
 from .runner import Gdb
@@ -87,6 +88,22 @@ def test_b7_vmalloc_ends_before_the_vmemmap(any_gdb: Gdb, small: Small) -> None:
     areas = f"({inside}, {inside + (32 << 40) - 1}, {vmemmap}, {text})"
     told = said(any_gdb, small, f"[ops.is_vmalloc_addr(va) for va in {areas}]")
     assert told == "[True, True, False, False]"
+
+
+def test_b7_with_types_of_btf(any_gdb: Gdb, tmp_path: Path) -> None:
+    """BTF has no variables: their types are known without it."""
+    described = Described(small_machine("four-level"))
+    btf = tmp_path / "vmlinux.btf"
+    btf.write_bytes(described.btf)
+    start = described.image.facts["vmalloc_start"]
+    told = any_gdb.text(
+        *opening(described.path / "vmcore", described.path / "vmlinux"),
+        "set vmemmap types btf",
+        f"set vmemmap symbols {btf}",
+        PAGE_OPS,
+        f"python print(ops.is_vmalloc_addr({start}), ops.is_vmalloc_addr({start - 1}))",
+    )
+    assert told == "True False\n"
 
 
 def test_b8_the_largest_order_is_there(any_gdb: Gdb, small: Small) -> None:

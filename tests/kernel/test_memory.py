@@ -116,3 +116,13 @@ def test_a_fault_says_where_and_why() -> None:
     assert str(fault) == "excluded: 8 bytes at physical address 0x1000"
     with pytest.raises(AssertionError):
         Fault(0, 1, "lost")
+
+
+@pytest.mark.parametrize("va", [0, 0x1000, 0x90000, (1 << 47) - 4096, (1 << 63) - 8])
+def test_user_addresses_are_not_the_kernels(va: int) -> None:
+    # drgn reads a dump with p_vaddr = p_paddr at such addresses: as physical ones.
+    m = Machine("7.3")
+    m.target.read = lambda address, size: bytes(size)  # type: ignore[method-assign]
+    with pytest.raises(Fault) as caught:
+        m.kernel().memory.read(va, 8)
+    assert (caught.value.kind, caught.value.physical) == ("unmapped", False)

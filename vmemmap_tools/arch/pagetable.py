@@ -24,6 +24,7 @@ __all__ = [
     "LeafTable",
     "PageTable",
     "PageTableFormat",
+    "ReadPhysical",
     "Step",
     "Translation",
 ]

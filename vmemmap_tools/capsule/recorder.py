@@ -46,6 +46,9 @@ class Recorder:
         self.arch, self.byteorder = inner.arch, inner.byteorder
         self.live, self.release = inner.live, inner.release
         self.vmcoreinfo = inner.vmcoreinfo
+        # Of /proc/kcore without the zeros that stand for frames it leaves out.
+        plain = Kernel(inner).memory if inner.live else inner
+        self._inner_physical = plain.read_physical
         self.store = Store()
         self.note = CapsuleNote()
         self.kind = VARIABLE
@@ -75,14 +78,14 @@ class Recorder:
         known = self.store.get(address, size)
         if known is not None:
             return known
-        data = self.inner.read_physical(address, size)
+        data = self._inner_physical(address, size)
         self.store.put(address, data, kind)
         return data if not self.live else self.store.get(address, size) or data
 
     def read_pieces(self, pa: int, size: int, step: int, count: int) -> bytes:
         """As `Memory.read_pieces`; what lies between the pieces is not kept."""
         span = step * (count - 1) + size
-        data = bytearray(self.inner.read_physical(pa, span))
+        data = bytearray(self._inner_physical(pa, span))
         for at in range(0, span, step):
             self.store.put(pa + at, bytes(data[at : at + size]), STRUCT_PAGES)
             if self.live:
@@ -97,7 +100,7 @@ class Recorder:
         known = words.structs(pa, step, count, offsets, self.byteorder)
         if known is not None:
             return known
-        data = self.inner.read_physical(pa, step * count)
+        data = self._inner_physical(pa, step * count)
         words.put(pa, step, offsets, data, self.byteorder)
         if self.live:
             return words.structs(pa, step, count, offsets, self.byteorder) or data
@@ -198,10 +201,11 @@ class _Labelled(Memory):
 
     label = "lists"
 
-    def __init__(self, recorder: Recorder, *arguments: Any):
-        super().__init__(recorder, *arguments)
+    def __init__(
+        self, recorder: Recorder, page_table: PageTable, window: tuple[int, int]
+    ):
+        super().__init__(recorder, page_table, window, recorder.read_struct_pages)
         self.recorder = recorder
-        self.read_physical = recorder.read_struct_pages
 
     def of(self, label: str) -> _Labelled:
         """The same memory for another view."""

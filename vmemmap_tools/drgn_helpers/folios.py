@@ -21,9 +21,10 @@ from ..kernel.kernel import Kernel
 from ..kernel.page_role import PageRole, role_of
 from ..kernel.vmemmap import HOLE
 from .reading import (
-    address_of,
+    layout_of,
     reading_of,
     require_complete,
+    struct_page_of,
     translated_faults,
 )
 
@@ -93,8 +94,8 @@ def folio_backing(page: Object) -> FolioBacking:
     This goes by the page tables alone, for HugeTLB folios as well as for device DAX.
 
     :param page: ``struct page *``: any page of the folio
-    :raises ValueError: if the page belongs to no compound page, or to one whose struct
-        pages do not fill a page
+    :raises ValueError: if it is not a struct page, was never initialized, belongs to
+        no compound page, or to one whose struct pages do not fill a page
     :raises FaultError: if its struct pages, or the page tables that map them, cannot be
         read
     """
@@ -126,8 +127,10 @@ def folio_vmemmap_optimized(page: Object) -> bool:
     21
 
     :param page: ``struct page *``: any page of the folio
+    :raises ValueError: if it is not a struct page
     :raises FaultError: if its struct pages cannot be read
     """
+    struct_page_of(layout_of(page.prog_), page)
     try:
         return folio_backing(page).is_optimized
     except ValueError:
@@ -171,11 +174,13 @@ def _backing(
 ) -> tuple[int, int, PageRole, CompoundBacking]:
     """(pfn of the head, order, what the page is, backing) of a page's folio."""
     pages, geometry = kernel.pages, kernel.geometry
-    pfn = pages.pfn(address_of(page))
+    pfn = pages.pfn(struct_page_of(kernel, page))
     with translated_faults():
         role = role_of(pages, pfn)
         if role.fault is not None:
             raise role.fault
+    if role.name == "uninitialised":
+        raise ValueError(f"the struct page of pfn {pfn:#x} was never initialized")
     head, order = role.head_pfn, role.order
     if head is None or order is None:
         raise ValueError(f"the page at pfn {pfn:#x} belongs to no compound page")

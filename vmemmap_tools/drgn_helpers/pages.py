@@ -16,7 +16,14 @@ from drgn.helpers.common.prog import takes_program_or_default
 from drgn.helpers.linux.mm import page_flags
 from drgn.helpers.linux.mmzone import NODE_DATA
 
-from .reading import layout_of, reading_of, require_complete
+from .reading import (
+    address_of,
+    kernel_address_of,
+    layout_of,
+    reading_of,
+    require_complete,
+    struct_page_of,
+)
 
 __all__ = [
     "for_each_zone",
@@ -25,6 +32,9 @@ __all__ = [
     "page_zonenum",
     "zone_vmemmap_tails",
 ]
+
+POISON = (1 << 64) - 1
+"""The flags of a struct page filled with 0xff (``PAGE_POISON_PATTERN``)."""
 
 
 def page_to_nid(page: Object) -> int:
@@ -35,8 +45,9 @@ def page_to_nid(page: Object) -> int:
     0
 
     :param page: ``struct page *``
+    :raises ValueError: if it is not a struct page, or was never initialized
     """
-    return layout_of(page.prog_).pages.node_of(page_flags(page).value_())
+    return layout_of(page.prog_).pages.node_of(_flags(page))
 
 
 def page_zonenum(page: Object) -> int:
@@ -45,8 +56,9 @@ def page_zonenum(page: Object) -> int:
 
     :param page: ``struct page *``
     :return: ``enum zone_type``
+    :raises ValueError: if it is not a struct page, or was never initialized
     """
-    return layout_of(page.prog_).pages.zone_index_of(page_flags(page).value_())
+    return layout_of(page.prog_).pages.zone_index_of(_flags(page))
 
 
 def page_zone(page: Object) -> Object:
@@ -58,9 +70,20 @@ def page_zone(page: Object) -> Object:
 
     :param page: ``struct page *``
     :return: ``struct zone *``
+    :raises ValueError: if it is not a struct page, was never initialized, or names a
+        node or zone that does not exist
     """
-    pgdat = NODE_DATA(page.prog_, page_to_nid(page))
-    return pgdat.node_zones[page_zonenum(page)].address_of_()
+    prog = page.prog_
+    node, index = page_to_nid(page), page_zonenum(page)
+    nodes = prog["node_data"].type_.length if "node_data" in prog else 1
+    if nodes is None or node < nodes:
+        pgdat = NODE_DATA(prog, node)
+        if pgdat and 0 <= index < (pgdat.node_zones.type_.length or 0):
+            return pgdat.node_zones[index].address_of_()
+    raise ValueError(
+        f"the struct page at {address_of(page):#x} names zone {index} of node {node}, "
+        "which does not exist"
+    )
 
 
 @takes_program_or_default
@@ -93,14 +116,25 @@ def zone_vmemmap_tails(zone: Object) -> Iterator[tuple[int, Object]]:
     Normal 9 0
     Normal 18 0
 
-    :param zone: ``struct zone *``
+    :param zone: ``struct zone *`` or ``struct zone``
     :return: Iterator of (order, ``struct page *``) tuples; empty in older kernels
-    :raises FaultError: if the array of a zone cannot be read
+    :raises ValueError: if it is not a zone of an online node
+    :raises FaultError: if its node, or its array of tail pages, cannot be read
     """
     kernel = reading_of(zone.prog_)
-    found = kernel.zones.at(zone.value_())
+    va = kernel_address_of(zone, "a struct zone")
+    found = kernel.zones.at(va)
     if found is None or found.tails is None:
         require_complete(kernel, "zones")
-        return
+        raise ValueError(f"no zone of an online node lies at {va:#x}")
     for tail in found.tails:
         yield tail.order, Object(zone.prog_, "struct page *", tail.page_va)
+
+
+def _flags(page: Object) -> int:
+    """``page->flags``. Raises ValueError for what is not an initialized struct page."""
+    address = struct_page_of(layout_of(page.prog_), page)
+    flags: int = page_flags(page).value_()
+    if flags == POISON:
+        raise ValueError(f"the struct page at {address:#x} was never initialized")
+    return flags

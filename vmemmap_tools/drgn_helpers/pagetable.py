@@ -21,6 +21,7 @@ from .reading import (
     address_of,
     reading_of,
     require_complete,
+    struct_page_of,
     translated_faults,
 )
 
@@ -79,12 +80,16 @@ def walk_page_table(
     2 PMD PRESENT|RW|ACCESSED|DIRTY|PSE|GLOBAL|NX
 
     :param address: ``void *``, or a number
+    :raises ValueError: if the processor does not take it for an address
     :raises FaultError: if a page table cannot be read
     """
     kernel = reading_of(prog)
     fmt = kernel.geometry.table_format
+    va = address_of(address)
+    if not kernel.page_table.is_address(va):
+        raise ValueError(f"{va:#x} is not a canonical address")
     with translated_faults():
-        steps = kernel.page_table.walk(address_of(address))
+        steps = kernel.page_table.walk(va)
     for step in steps:
         flags = fmt.decode_flags(step.entry, step.level, step.is_leaf)
         yield PageTableStep(
@@ -135,9 +140,11 @@ def page_vmemmap_frame(page: Object) -> int | None:
 
     :param page: ``struct page *``
     :return: The frame's PFN, ``None`` if the struct page is not mapped
+    :raises ValueError: if it is not a struct page
     :raises FaultError: if the page table that maps it cannot be read
     """
-    vmemmap, va = reading_of(page.prog_).vmemmap, address_of(page)
+    kernel = reading_of(page.prog_)
+    vmemmap, va = kernel.vmemmap, struct_page_of(kernel, page)
     number = vmemmap.page_number(va)
     if vmemmap.is_absent(number):
         raise FaultError("the page table of this address cannot be read", va)

@@ -15,7 +15,7 @@ from drgn import NULL, IntegerLike, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..kernel.pgmap import Pgmap
-from .reading import address_of, reading_of, require_complete
+from .reading import kernel_address_of, reading_of, require_complete
 
 __all__ = [
     "for_each_pgmap",
@@ -101,7 +101,7 @@ def pgmap_vmemmap_shift(pgmap: Object) -> int:
 
 
 def _pgmap(pgmap: Object) -> Pgmap:
-    va = address_of(pgmap)
+    va = kernel_address_of(pgmap, "a struct dev_pagemap")
     for found in reading_of(pgmap.prog_).pgmaps:
         if found.va == va:
             return found

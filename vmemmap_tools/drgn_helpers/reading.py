@@ -7,23 +7,28 @@ it again, and only what cannot change (types, symbols, sizes) is kept.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from drgn import FaultError, Object, Program
+from drgn import FaultError, IntegerLike, Object, Program, Type, TypeKind
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..kernel.kernel import Kernel
+from ..kernel.memory import KERNEL_HALF
 from ..target.base import Fault
 from ..target.drgn_prog import target_of_program
 from ..target.drgn_types import has_types
 
 __all__ = [
+    "address_of",
     "forget",
+    "kernel_address_of",
     "kernel_for_report",
     "layout_of",
     "reading_of",
+    "struct_page_of",
     "translated_faults",
     "vmemmap_missing",
     "vmemmap_reading",
@@ -142,6 +147,47 @@ def require_complete(kernel: Kernel, *parts: str) -> None:
         raise FaultError(why, 0)
 
 
-def address_of(value: Object | int) -> int:
-    """An address given as a pointer, an integer object or a number."""
-    return int(value.value_() if isinstance(value, Object) else value)
+def address_of(value: Object | IntegerLike) -> int:
+    """An address given as a pointer or a number; the address of a struct.
+
+    Raises ValueError if it has more than 64 bits, or if a struct has no address.
+    """
+    if isinstance(value, Object) and _is_struct(value.type_):
+        found: int | None = value.address_
+        if found is None:
+            name = value.type_.type_name()
+            raise ValueError(f"this {name} is a value without address: pass a pointer")
+        return found
+    number = operator.index(value)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{number:#x} is not a 64-bit address")
+    return number
+
+
+def kernel_address_of(value: Object | IntegerLike, what: str) -> int:
+    """As `address_of`, for an argument that must be the address of ``what``.
+
+    drgn reads some dumps at virtual 0 as at physical 0, so NULL has to be refused here.
+    Raises ValueError.
+    """
+    address = address_of(value)
+    if address < KERNEL_HALF:
+        raise ValueError(f"{address:#x} is not a kernel address: expected {what}")
+    return address
+
+
+def struct_page_of(kernel: Kernel, page: Object) -> int:
+    """The address of a struct page. Raises ValueError outside the vmemmap."""
+    address = address_of(page)
+    start, end = kernel.geometry.vmemmap_window
+    if not start <= address < end:
+        raise ValueError(
+            f"{address:#x} is not a struct page: the vmemmap is {start:#x}-{end:#x}"
+        )
+    return address
+
+
+def _is_struct(type_: Type) -> bool:
+    while type_.kind == TypeKind.TYPEDEF:
+        type_ = type_.type
+    return type_.kind in (TypeKind.STRUCT, TypeKind.UNION, TypeKind.CLASS)

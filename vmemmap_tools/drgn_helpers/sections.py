@@ -19,7 +19,7 @@ from drgn.helpers.common.prog import takes_program_or_default
 from ..analysis.placement import place_section
 from ..kernel.sections import Section
 from .reading import (
-    address_of,
+    kernel_address_of,
     layout_of,
     reading_of,
     require_complete,
@@ -34,6 +34,8 @@ __all__ = [
     "section_state",
     "section_zone",
 ]
+
+ENTRY = "an entry of mem_section"
 
 
 @takes_program_or_default
@@ -93,6 +95,8 @@ def section_state(section: Object) -> str:
     (its vmemmap was initialised before the memory map: ``SECTION_IS_VMEMMAP_PREINIT``).
 
     :param section: ``struct mem_section *``
+    :raises ValueError: if it is NULL or a user address
+    :raises FaultError: if the entry cannot be read
     """
     return _entry(section).state
 
@@ -107,6 +111,8 @@ def section_compound_order(section: Object) -> int | None:
     :param section: ``struct mem_section *``
     :return: The order, 0 where nothing is shared by section, ``None`` in a kernel that
         does not record it
+    :raises ValueError: if it is NULL or a user address
+    :raises FaultError: if the entry cannot be read
     """
     return _entry(section).order
 
@@ -125,10 +131,11 @@ def section_zone(section: Object) -> Object:
     """
     prog = section.prog_
     kernel = reading_of(prog)
-    entry = kernel.sections.at(address_of(section))
+    va = kernel_address_of(section, ENTRY)
+    entry = kernel.sections.at(va)
     if entry is None:
         require_complete(kernel, "sections")
-        raise ValueError(f"no section in use has its entry at {address_of(section):#x}")
+        raise ValueError(f"no section in use has its entry at {va:#x}")
     require_complete(kernel, "zone names")
     place = place_section(kernel, entry)
     if not place.is_known:
@@ -141,7 +148,7 @@ def section_zone(section: Object) -> Object:
 
 def _entry(section: Object) -> Section:
     """What the entry itself says, as it now is; its number is not known."""
-    kernel, va = layout_of(section.prog_), address_of(section)
+    kernel, va = layout_of(section.prog_), kernel_address_of(section, ENTRY)
     with translated_faults():
         data = kernel.memory.read(va, kernel.sections.struct.size)
     return kernel.sections.decode(0, data, va)

@@ -28,7 +28,9 @@ __all__ = ["register_commands", "vmemmap"]
 NAME = "vmemmap"
 ALIAS = "vmm"
 STATUS = "vmemmap_status"
-"""Convenience variable: 1 once `check` has found an error, 0 after other commands."""
+"""Convenience variable: the exit status that the command line would have. The loader
+sets it to 2, as does everything that ends a command early."""
+FAILED = 2
 WITH_TARGETS = ("page", "walk")
 
 
@@ -57,6 +59,7 @@ vmemmap.add_command(compat_command)
 
 def run(line: str) -> None:
     """Run one command line. Raises gdb.GdbError with one line for all that fails."""
+    gdb.set_convenience_variable(STATUS, FAILED)  # until there is an answer
     with one_line_errors(NAME, debug="--debug" in line.split()):
         try:
             words = split(line)

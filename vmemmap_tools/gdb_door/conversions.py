@@ -11,12 +11,11 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..kernel.kernel import Kernel
+from ..kernel.memory import KERNEL_HALF
 from ..target.base import Fault
 from ..target.kaslr import direct_map_base
 
 __all__ = ["Conversions", "NoAnswer"]
-
-KERNEL_HALF = 1 << 63
 
 
 class NoAnswer(Exception):

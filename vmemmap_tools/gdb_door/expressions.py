@@ -155,6 +155,8 @@ def _stand_in(target: Target, token: _Token) -> _StandIn | None:
     address = target.symbol(name)
     if address is None:
         return None
+    if found is None and not token.is_address_taken:
+        return _StandIn(gdb.Value(_value_without_type(target, name)), is_pointer=False)
     type_ = gdb.lookup_type("char") if found is None else found.type
     scalar = type_.strip_typedefs().code in _SCALARS
     if found is not None and scalar and not token.is_address_taken:
@@ -165,6 +167,21 @@ def _stand_in(target: Target, token: _Token) -> _StandIn | None:
     if is_variable and token.may_be_read:
         _require_same_bytes(target, name, address, min(type_.sizeof, CHECKED_BYTES))
     return _StandIn(pointer, is_pointer=True)
+
+
+def _value_without_type(target: Target, name: str) -> int:
+    """The value of a variable for which gdb has no type.
+
+    Raises ValueError if the kernel's own types do not have it either, and Fault.
+    """
+    variable = target.variable(name)
+    if variable is None or variable.type.kind not in ("int", "enum", "pointer"):
+        raise ValueError(
+            f"gdb has no type for {name}: load a vmlinux with debug info "
+            f"(symbol-file), or write its type: *(unsigned long *)&{name}"
+        )
+    data = target.read(variable.address, variable.type.size)
+    return int.from_bytes(data, target.byteorder)
 
 
 def _require_same_bytes(target: Target, name: str, address: int, size: int) -> None:

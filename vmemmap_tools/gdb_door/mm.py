@@ -2,8 +2,9 @@
 """For scripts that used ``from linux.mm import page_ops``: the same names, checked.
 
 ``page_ops().ops`` has the methods and sizes that scripts know from the kernel's
-scripts/gdb. Pages go in as pointers or numbers and come out as ``struct page *``. What
-was a macro copied by hand there is read from the kernel here, once for each reading.
+scripts/gdb, those that slab.py, vmalloc.py and page_owner.py use included. Pages go in
+as pointers or numbers and come out as ``struct page *``. What was a macro copied by
+hand there is read from the kernel here, once for each reading.
 """
 
 from __future__ import annotations
@@ -20,11 +21,25 @@ from .functions import typed
 from .lx import conversions
 from .reading import one_line_errors
 
-__all__ = ["PageOps", "page_ops"]
+__all__ = ["DIV_ROUND_UP", "PageOps", "page_ops", "test_bit"]
 
 MASK_64 = (1 << 64) - 1
 VMALLOC_BYTES = {4: 32 << 40, 5: 12800 << 40}
 """x86-64, by page-table levels (``VMALLOC_SIZE_TB_L4``, ``_L5``)."""
+
+
+def DIV_ROUND_UP(n: int, d: int) -> int:
+    """``DIV_ROUND_UP``: n / d, rounded up."""
+    return -(-n // d)
+
+
+def test_bit(nr: int, addr: Any) -> bool:
+    """``test_bit``: whether a bit is set in the array of words that ``addr`` names.
+
+    ``addr`` is a pointer to the first word or the array itself.
+    """
+    bits = 8 * addr.type.strip_typedefs().target().sizeof
+    return bool(int(addr[nr // bits]) >> nr % bits & 1)
 
 
 class page_ops:
@@ -60,12 +75,14 @@ class PageOps:
         self.PFN_SUBSECTION_SHIFT = geometry.pages_per_subsection.bit_length() - 1
         self.SUBSECTION_SHIFT = self.PFN_SUBSECTION_SHIFT + geometry.page_shift
         self.SECTIONS_PER_ROOT = sections.per_root
-        self.NR_SECTION_ROOTS = -(-geometry.section_count // sections.per_root)
+        self.NR_SECTION_ROOTS = DIV_ROUND_UP(geometry.section_count, sections.per_root)
         self.SECTION_HAS_MEM_MAP = _flag(sections.flags.has_mem_map)
         self.SECTION_IS_EARLY = _flag(sections.flags.is_early)
         self.struct_page_size = geometry.struct_page_size
+        self.STRUCT_PAGE_MAX_SHIFT = (geometry.struct_page_size - 1).bit_length()
         self.PAGE_OFFSET = of.direct_map_va
-        self.VMEMMAP_START = geometry.vmemmap_window[0]
+        self.VMEMMAP_START, self.VMEMMAP_END = geometry.vmemmap_window
+        self.VMEMMAP_SIZE = self.VMEMMAP_END - self.VMEMMAP_START
         self.vmemmap = typed(of.vmemmap_va, "page")
 
     # Pages
@@ -105,6 +122,10 @@ class PageOps:
     def pfn_to_kaddr(self, pfn: Any) -> int:
         return self._of.pfn_to_kaddr(_number(pfn))
 
+    def kasan_reset_tag(self, va: Any) -> Any:
+        """The address itself: x86-64 has no tag-based KASAN."""
+        return va
+
     def PFN_PHYS(self, pfn: int) -> int:
         return pfn << self.PAGE_SHIFT
 
@@ -115,6 +136,31 @@ class PageOps:
         """Whether an address lies in the vmalloc area; x86-64 only."""
         start, end = self._vmalloc()
         return start <= _number(va) < end
+
+    @property
+    def VMALLOC_START(self) -> int:
+        return self._vmalloc()[0]
+
+    @property
+    def VMALLOC_END(self) -> int:
+        """The first address behind the vmalloc area."""
+        return self._vmalloc()[1]
+
+    @property
+    def KERNEL_START(self) -> int:
+        """``_text``"""
+        return self._symbol("_text")
+
+    @property
+    def KERNEL_END(self) -> int:
+        """``_end``"""
+        return self._symbol("_end")
+
+    def _symbol(self, name: str) -> int:
+        address = self._of.kernel.target.symbol(name)
+        if address is None:
+            raise NoAnswer(f"no symbol {name!r} in this kernel")
+        return address
 
     def _vmalloc(self) -> tuple[int, int]:
         kernel = self._of.kernel
@@ -127,7 +173,34 @@ class PageOps:
             size //= 4  # KMSAN keeps shadows in the rest
         return start, start + size
 
+    # Nodes
+
+    @property
+    def MAX_NUMNODES(self) -> int:
+        """Nodes that the kernel was built for; 1 without NUMA."""
+        target = self._of.kernel.target
+        node_data = target.variable("node_data")
+        if node_data is not None and node_data.type.length:
+            return node_data.type.length
+        if target.variable("contig_page_data") is not None:
+            return 1
+        raise NoAnswer("the number of nodes is not known: no variable node_data")
+
+    @property
+    def NODE_SHIFT(self) -> int:
+        return self.MAX_NUMNODES.bit_length() - 1
+
     # Sections
+
+    @property
+    def SECTION_ROOT_MASK(self) -> int:
+        """Only where the number of sections of a root is a power of two."""
+        if self.SECTIONS_PER_ROOT & (self.SECTIONS_PER_ROOT - 1):
+            raise AttributeError(
+                "this kernel has no SECTION_ROOT_MASK: a root has "
+                f"{self.SECTIONS_PER_ROOT} sections"
+            )
+        return self.SECTIONS_PER_ROOT - 1
 
     def pfn_valid(self, pfn: Any) -> bool:
         return self._of.pfn_valid(_number(pfn))

@@ -19,6 +19,7 @@ from .features import Feature, features_without_types, find_features
 from .gaps import gap, unknown
 from .hosting import SelfHosting
 from .hugetlb import Hugetlb
+from .kcore import Kcore, is_kcore
 from .layout import find_geometry, find_page_table
 from .memory import Memory
 from .pages import UNKNOWN_ZONE, Pages
@@ -41,8 +42,10 @@ class Kernel:
         self.target = target
         self.progress = progress
         self.geometry = find_geometry(target)
-        self.page_table = find_page_table(target, self.geometry)
-        self.memory = Memory(target, self.page_table, self.geometry.vmemmap_window)
+        read = Kcore(self).read_physical if is_kcore(target) else target.read_physical
+        self.page_table = find_page_table(target, self.geometry, read)
+        window = self.geometry.vmemmap_window
+        self.memory = Memory(target, self.page_table, window, read)
         self.missing = self.memory.missing
 
     def fresh(self) -> Kernel:

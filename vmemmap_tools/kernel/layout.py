@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arch import ARCHITECTURES, Architecture, Fact
-from ..arch.pagetable import PageTable, PageTableFormat
+from ..arch.pagetable import PageTable, PageTableFormat, ReadPhysical
 from ..target.base import Fault, Struct, Target, TargetError
 from .bare import find_mem_map_base, types_are_known
 
@@ -269,10 +269,12 @@ def _require_sparsemem_vmemmap(target: Target) -> None:
         )
 
 
-def find_page_table(target: Target, geometry: Geometry) -> PageTable:
+def find_page_table(
+    target: Target, geometry: Geometry, read_physical: ReadPhysical
+) -> PageTable:
     """The walker over the kernel's own page tables (``init_mm.pgd``)."""
     return PageTable(
-        target.read_physical,
+        read_physical,
         geometry.table_format,
         geometry.levels,
         geometry.root_pa,

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ..arch.pagetable import PageTable
+from ..arch.pagetable import PageTable, ReadPhysical
 from ..target.base import ByteOrder, Fault, Struct, Target
 from ..target.words import Words
 
-__all__ = ["Memory", "Missing", "Record", "escape"]
+__all__ = ["KERNEL_HALF", "Memory", "Missing", "Record", "escape"]
 
 MAX_STRING = 256
+KERNEL_HALF = 1 << 63
+"""Kernel addresses have the highest bit set on every 64-bit architecture."""
 MAX_ADDRESS = 1 << 64
 
 
@@ -109,7 +111,11 @@ class Memory:
     """A target's memory with the vmemmap made readable."""
 
     def __init__(
-        self, target: Target, page_table: PageTable, vmemmap_window: tuple[int, int]
+        self,
+        target: Target,
+        page_table: PageTable,
+        vmemmap_window: tuple[int, int],
+        read_physical: ReadPhysical,
     ):
         self.target = target
         self.page_table = page_table
@@ -117,13 +123,14 @@ class Memory:
         self._start, self._end = vmemmap_window
         self._order = target.byteorder
         self.page_size = 1 << page_table.format.page_shift
-        self.read_physical = target.read_physical
+        self.read_physical = read_physical
         self._recorded = recorded_words(target)
 
     def read(self, va: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. Raises `Fault`."""
-        if not 0 <= va <= MAX_ADDRESS - size:
-            # Pointers come from memory, and an offset may carry one past the end.
+        if not KERNEL_HALF <= va <= MAX_ADDRESS - size:
+            # Pointers come from memory, and an offset may carry one past the end. drgn
+            # reads a dump with p_vaddr = p_paddr (QEMU) at user addresses as well.
             raise Fault(va, size, "unmapped")
         if self._start <= va < self._end:
             return self._read_by_walk(va, size)

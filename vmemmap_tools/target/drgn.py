@@ -47,6 +47,7 @@ class DrgnMemory:
         self.capsule = capsule
         self.reopen = reopen
         self.live = bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
+        self.is_kcore = self.live and bool(prog.flags & drgn.ProgramFlags.IS_LOCAL)
         platform = prog.platform
         self.arch = platform.arch.name.lower() if platform else "unknown"
         little = not platform or platform.flags & drgn.PlatformFlags.IS_LITTLE_ENDIAN

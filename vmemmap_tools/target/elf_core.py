@@ -60,7 +60,7 @@ class CoreMemory:
 
     def __init__(self, path: str, vmcoreinfo: str | None = None):
         self.path = path
-        self.live = os.path.realpath(path) == KCORE
+        self.live = self.is_kcore = os.path.realpath(path) == KCORE
         self.direct_map: int | None = None
         self.prefers_direct_map = False
         self.found: list[Evidence] = []

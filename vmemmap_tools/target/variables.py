@@ -46,6 +46,7 @@ VARIABLES = {
     "page_offset_base": _ULONG,
     "pgd_list": Declared("list_head"),
     "sme_me_mask": Declared("u64"),
+    "vmalloc_base": _ULONG,
     "vmemmap_base": _ULONG,
     # drivers/base/memory.c
     "memory_blocks": _XARRAY,
@@ -62,6 +63,8 @@ VARIABLES = {
     "pgmap_array": _XARRAY,
     # mm/page_alloc.c, mm/mm_init.c, mm/numa.c
     "contig_page_data": Declared("pglist_data"),
+    "max_pfn": _ULONG,
+    "min_low_pfn": _ULONG,
     "node_data": Declared("pglist_data", pointers=1, is_array=True),
     "node_states": Declared("nodemask_t", is_array=True),
     "nr_cpu_ids": _UINT,

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import count
 
 import pytest
 
 from tests.model.kernels import varied
 from vmemmap_tools.analysis.check import Checker, live
-from vmemmap_tools.analysis.check.registry import RULES
+from vmemmap_tools.analysis.check.context import Context
+from vmemmap_tools.analysis.check.findings import Place, Violation
+from vmemmap_tools.analysis.check.registry import RULES, Rule
 from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.target.base import Fault
 
 from .changing import Changing, frames_of
 from .overlay import Bench
@@ -87,9 +93,87 @@ def test_without_a_finding_nothing_is_read_again(bench: Bench) -> None:
     assert target.taken == 1
 
 
-def test_rules_that_cannot_race_are_not_read_again(bench: Bench) -> None:
-    faulty = bench.faulty(["counter-underflow"])[0].target
-    target = Changing(bench.target, [faulty._frames, {}])  # type: ignore[attr-defined]
-    checker = Checker(Kernel(target), [RULES["C2"]])
-    assert [f.rule for f in checker.findings()] == ["C2"]
-    assert target.taken == 1
+CACHED_EARLY = {
+    "counter-underflow": "C2",
+    "section-bad-order": "S6",
+    "section-wrong-map": "S2",
+    "tail-pointer-wild": "Z1",
+}
+"""Faults of rules whose inputs the views keep from different moments."""
+
+
+@pytest.mark.parametrize("fault", CACHED_EARLY)
+def test_what_only_the_first_reading_shows_is_dismissed(fault: str) -> None:
+    bench = order_bench()
+    rule = RULES[CACHED_EARLY[fault]]
+    states = [frames_of(bench.faulty([fault])[0]), {}]
+    checker = Checker(Kernel(Changing(bench.target, states)), [rule])
+    assert list(checker.findings()) == []
+    assert checker.accounts[rule.id].dismissed >= 1
+
+
+@pytest.mark.parametrize("fault", CACHED_EARLY)
+def test_what_every_reading_shows_counts(fault: str) -> None:
+    bench = order_bench()
+    rule = RULES[CACHED_EARLY[fault]]
+    states = [frames_of(bench.faulty([fault])[0])]
+    checker = Checker(Kernel(Changing(bench.target, states)), [rule])
+    assert {f.rule for f in checker.findings()} == {rule.id}
+    assert checker.accounts[rule.id].dismissed == 0
+
+
+@cache
+def order_bench() -> Bench:
+    """A kernel that records orders in sections and has shared tails in zones."""
+    return Bench(varied("section-order"))
+
+
+def failing(failures: Iterable[int]) -> Rule:
+    """A rule with one finding, of whose readings these (from 0) fail."""
+    readings, wrong = count(), frozenset(failures)
+
+    def check(context: Context) -> Iterator[Violation]:
+        context.saw()
+        if next(readings) in wrong:
+            raise Fault(0x1000, 8, "outside", physical=True)
+        yield Violation(Place("counter", "x"), "cause", "message", 0, 1)
+
+    return replace(RULES["F3"], id="X1", check=check, applies=lambda context: None)
+
+
+ALWAYS = range(1, 99)
+"""All readings but the first."""
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("failures", [(1,), (3,), (4, 5), ALWAYS])
+def test_a_read_that_fails_dismisses_no_finding_of_another_rule(
+    bench: Bench, place: int, failures: Sequence[int]
+) -> None:
+    rules = [RULES["F3"]]
+    rules.insert(place, failing(failures))
+    states = [frames_of(bench.faulty([WRITABLE])[0])]
+    checker = Checker(Kernel(Changing(bench.target, states)), rules)
+    assert "F3" in {f.rule for f in checker.findings()}
+    assert checker.accounts["F3"].dismissed == 0
+
+
+@pytest.mark.parametrize("failures", [(1,), (1, 2), (3,), (3, 4), (4,)])
+def test_a_reading_that_fails_is_repeated(
+    bench: Bench, failures: Sequence[int]
+) -> None:
+    rule = failing(failures)
+    checker = Checker(Kernel(Changing(bench.target, [{}])), [rule])
+    assert [f.rule for f in checker.findings()] == ["X1"]
+    assert checker.accounts["X1"].status == "checked"
+
+
+def test_findings_that_cannot_be_read_again_are_told_and_not_dismissed(
+    bench: Bench,
+) -> None:
+    checker = Checker(Kernel(Changing(bench.target, [{}])), [failing(ALWAYS)])
+    assert list(checker.findings()) == []
+    account = checker.accounts["X1"]
+    assert (account.status, account.dismissed) == ("partly", 0)
+    assert account.why is not None
+    assert account.why.startswith("1 findings could not be looked for again: outside")

@@ -208,6 +208,7 @@ def _is_restored_twice(context: Context, surplus: int) -> bool:
     why="a count of pages below zero shows as a number near 2^64 in /proc/vmstat.",
     look="/proc/vmstat: nr_memmap_pages, nr_memmap_boot_pages",
     applies=_without_counters,
+    racy=True,
     exceptions="Boot memory that is hot-removed debits nr_memmap_boot_pages, though "
     "HVO may have replaced its vmemmap by pages of the other counter: a warning where "
     "the sum is right.",

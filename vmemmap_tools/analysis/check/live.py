@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from ...kernel.kernel import Kernel
 from ...kernel.pulse import pulse
@@ -21,7 +23,7 @@ from .context import Context, Progress
 from .findings import Finding, Place, Violation
 from .registry import Rule
 
-__all__ = ["PAUSES", "SIFTINGS", "confirm"]
+__all__ = ["ATTEMPTS", "PAUSES", "SIFTINGS", "Confirmation", "confirm"]
 
 SIFTINGS = 2
 """Readings of all rules together, which leave little for the careful ones."""
@@ -29,8 +31,23 @@ SIFTINGS = 2
 PAUSES = (0.0, 0.05, 0.2, 0.8)
 """Seconds before each careful reading: longer and longer, as no loop repeats itself."""
 
+ATTEMPTS = 3
+"""Careful readings of a rule, one after the other, while they fail."""
+
 FOLIO_PAGES = 8
 """Vmemmap pages from a folio's first that have to stand still: a 2 MiB page's all."""
+
+
+@dataclass
+class Confirmation:
+    """What further readings make of the findings of racy rules, by rule."""
+
+    kept: dict[str, list[Finding]]
+    """Those that every further reading shows."""
+    dismissed: dict[str, int]
+    """How many are gone in a later reading."""
+    failed: dict[str, tuple[int, str]]
+    """How many could not be looked for again, and why: neither kept nor dismissed."""
 
 
 def confirm(
@@ -38,18 +55,21 @@ def confirm(
     rules: Sequence[Rule],
     found: Mapping[str, Sequence[Finding]],
     progress: Progress,
-) -> tuple[dict[str, list[Finding]], dict[str, int]]:
-    """(findings that every further reading shows, number dismissed), by rule."""
-    kept = {rule.id: list(found[rule.id]) for rule in rules}
+) -> Confirmation:
+    """Read again, and compare."""
+    result = Confirmation({rule.id: list(found[rule.id]) for rule in rules}, {}, {})
+    kept = result.kept
     for _ in range(SIFTINGS):
         _sift(kernel, rules, kept, progress)
     for pause in PAUSES:
         pending = [rule for rule in rules if kept[rule.id]]
         if pending:
             time.sleep(pause)
-            _look_closely(kernel, pending, kept, progress)
-    dismissed = {rule.id: len(found[rule.id]) - len(kept[rule.id]) for rule in rules}
-    return kept, dismissed
+            _look_closely(kernel, pending, result, progress)
+    for rule in rules:
+        lost, _ = result.failed.get(rule.id, (0, ""))
+        result.dismissed[rule.id] = len(found[rule.id]) - len(kept[rule.id]) - lost
+    return result
 
 
 def _sift(
@@ -58,43 +78,50 @@ def _sift(
     kept: dict[str, list[Finding]],
     progress: Progress,
 ) -> None:
-    """Drop what one fresh reading, for all rules, does not show as it was."""
+    """Drop what one fresh reading, for all rules, does not show as it was.
+
+    A reading that fails says nothing: the careful ones decide.
+    """
     pending = [rule for rule in rules if kept[rule.id]]
-    context = Context(kernel.fresh(), progress) if pending else None
-    for rule in pending:
-        assert context is not None
-        try:
-            again = _violations(context, rule)
-        except (Fault, TargetError):
-            again = set()  # A reading that failed confirms nothing.
-        kept[rule.id] = [f for f in kept[rule.id] if _identity(f) in again]
+    if not pending:
+        return
+    with suppress(Fault, TargetError):
+        context = Context(kernel.fresh(), progress)
+        for rule in pending:
+            with suppress(Fault, TargetError):
+                again = _violations(context, rule)
+                kept[rule.id] = [f for f in kept[rule.id] if _identity(f) in again]
 
 
 def _look_closely(
-    kernel: Kernel,
-    rules: Sequence[Rule],
-    kept: dict[str, list[Finding]],
-    progress: Progress,
+    kernel: Kernel, rules: Sequence[Rule], result: Confirmation, progress: Progress
 ) -> None:
     """Drop what fresh readings do not show as it was, in places that stood still.
 
     A reading for each rule, so that little time passes between its two ends; the look
-    behind one is the look before the next.
+    behind one is the look before the next. Memory that goes away at the wrong moment
+    makes a reading fail: it is repeated, for this rule alone.
     """
-    try:
-        before = _Look(kernel.fresh())
-        for rule in rules:
-            again = _violations(Context(before.kernel, progress), rule)
-            after = _Look(kernel.fresh())
-            kept[rule.id] = [
+    before: _Look | None = None
+    for rule in rules:
+        for _ in range(ATTEMPTS):
+            try:
+                before = before or _Look(kernel.fresh())
+                again = _violations(Context(before.kernel, progress), rule)
+                after = _Look(kernel.fresh())
+            except (Fault, TargetError) as error:
+                before, why = None, str(error)
+                continue
+            result.kept[rule.id] = [
                 f
-                for f in kept[rule.id]
+                for f in result.kept[rule.id]
                 if _identity(f) in again and before.of(f.where) == after.of(f.where)
             ]
             before = after
-    except (Fault, TargetError):
-        for rule in rules:
-            kept[rule.id] = []
+            break
+        else:
+            result.failed[rule.id] = len(result.kept[rule.id]), why
+            result.kept[rule.id] = []
 
 
 def _violations(context: Context, rule: Rule) -> set[Hashable]:

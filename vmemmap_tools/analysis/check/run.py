@@ -146,15 +146,20 @@ class Checker:
     def _confirmed(self, found: dict[str, list[Finding]]) -> dict[str, list[Finding]]:
         """Without those findings of racy rules that later readings do not show."""
         racy = [rule for rule in self._rules if rule.racy and found[rule.id]]
-        confirmed, dismissed = confirm(
+        result = confirm(
             self.kernel,
             racy,
             {rule.id: found[rule.id] for rule in racy},
             self._progress,
         )
         for rule in racy:
-            self.accounts[rule.id].dismissed = dismissed[rule.id]
-        return {**found, **confirmed}
+            account = self.accounts[rule.id]
+            account.dismissed = result.dismissed[rule.id]
+            if rule.id in result.failed:
+                lost, why = result.failed[rule.id]
+                account.status = "partly"
+                account.why = f"{lost} findings could not be looked for again: {why}"
+        return {**found, **result.kept}
 
 
 def as_finding(rule: Rule, violation: Violation) -> Finding:

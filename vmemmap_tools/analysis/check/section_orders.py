@@ -51,6 +51,7 @@ def _order_is_sane(context: Context, order: int) -> bool:
     why="population shares tail pages by this order; it indexes zone.vmemmap_tails.",
     look="vmemmap sections NR: ORDER",
     applies=_without_order,
+    racy=True,
 )
 def order_is_possible(context: Context) -> Iterator[Violation]:
     minimum = context.geometry.min_optimisable_order

@@ -133,6 +133,7 @@ def _base_candidates(context: Context) -> tuple[int, str] | None:
     why="section_mem_map holds the memmap minus the section's first pfn, and the "
     "vmemmap is one array: pfn_to_page() never reads the section.",
     look="vmemmap sections --format json | jq '.rows[].memmap_va'",
+    racy=True,
 )
 def one_map_base(context: Context) -> Iterator[Violation]:
     sections = [s for s in context.kernel.sections if s.has_mem_map]

@@ -79,6 +79,7 @@ def _has_memory_for_kernel(context: Context, node: int) -> bool:
     look="vmemmap zones; vmemmap page ADDRESS",
     applies=_without_tails,
     needs=("sections",),
+    racy=True,
     exceptions="Memory may come from another node when the own one is full (no "
     "__GFP_THISNODE): a warning. It always does where all of a node is in ZONE_MOVABLE "
     "or of devices: nothing is said.",
