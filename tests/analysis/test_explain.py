@@ -208,7 +208,9 @@ def test_a_page_of_an_altmap_is_said_to_hold_vmemmap() -> None:
     m = dax(form=None, altmap=(DAX_START, 16, 4096, 512))
     inside = explain(m, "pfn", DAX_START + 17)
     assert inside["dax"]["in_altmap"] is True
-    assert inside["verdict"].endswith(", in its device's altmap (set aside for vmemmap)")
+    assert inside["verdict"].endswith(
+        ", in its device's altmap (set aside for vmemmap)"
+    )
     assert inside["vmemmap"]["owner"] is None
     reserve = explain(m, "pfn", DAX_START + 15)
     assert reserve["dax"]["in_altmap_reserve"] is True

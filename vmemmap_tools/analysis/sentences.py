@@ -96,9 +96,7 @@ def _role(facts: Facts) -> str:
     role, stale = struct_page["role"], struct_page["stale_head"]
     if stale is not None:
         inside = f", in {_folio(facts)}" if compound else ""
-        return (
-            f"is no compound head, yet its struct page is {stale['meaning']}{inside}"
-        )
+        return f"is no compound head, yet its struct page is {stale['meaning']}{inside}"
     if role == "single":
         kind = f" ({struct_page['type']})" if struct_page["type"] else ""
         return f"is a single page{kind}"
@@ -164,6 +162,11 @@ def _sentences(facts: Facts, what: str) -> Iterator[str]:
         yield f"It belongs to section {section['nr']} (state {section['state']})."
     if facts["hugetlb"]:
         yield _hugetlb_sentence(facts["hugetlb"])
+        if facts["hugetlb"]["hwpoison"]:
+            yield (
+                "A page of its folio is hwpoisoned. The flag is in the head and counts "
+                "for all pages; the head's list of raw_hwp_page has the bad ones."
+            )
     if facts["dax"]:
         yield _dax_sentence(facts["dax"])
     if facts["vmemmap"]["mapped"]:

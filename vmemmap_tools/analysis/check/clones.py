@@ -136,9 +136,7 @@ def _read_run(context: Context, number: int, frame: int, count: int) -> Iterator
         head = data[i * page : i * page + size]
         is_hugetlb = typed or (hugetlb is None and pages.compound.is_hugetlb(head))
         order_of_folio = pages.compound.order_of(head)
-        kind = stale_kind(
-            pages, pfn, flags[i], words[i], next_words[i], order_of_folio
-        )
+        kind = stale_kind(pages, pfn, flags[i], words[i], next_words[i], order_of_folio)
         if kind is not None:
             yield Clone(
                 kind,

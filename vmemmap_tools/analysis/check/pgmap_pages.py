@@ -285,8 +285,8 @@ MAX_SHOWN = 4
     holds="kernels with dev_pagemap.vmemmap_shift",
     reads=("struct pages of device memory", "pgmaps", "vmemmap page tables"),
     bug="a damaged tail; a wrong mask; a compound initialised for another order",
-    why="compound_head() of every page must find the folio: get_user_pages() and memory "
-    "failure take references and locks in the head alone.",
+    why="compound_head() of every page must find the folio: get_user_pages() and "
+    "memory failure take references and locks in the head alone.",
     look="vmemmap page pfn:N: head",
     applies=without_compounds,
     racy=True,
