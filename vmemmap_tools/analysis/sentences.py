@@ -189,6 +189,11 @@ def _sentences(facts: Facts, what: str) -> Iterator[str]:
         yield f"It belongs to section {section['nr']}{state}."
     if facts["hugetlb"]:
         yield _hugetlb_sentence(facts["hugetlb"])
+        if facts["hugetlb"]["hwpoison"]:
+            yield (
+                "A page of its folio is hwpoisoned. The flag is in the head and counts "
+                "for all pages; the head's list of raw_hwp_page has the bad ones."
+            )
     if facts["dax"]:
         yield _dax_sentence(facts["dax"])
     if facts["vmemmap"]["mapped"]:

@@ -355,7 +355,7 @@ class Pages:
     @cached_property
     def hwpoison_bit(self) -> int | None:
         """PG_hwpoison as a mask, 0 in a kernel without it; None if it is unknown."""
-        bit = self._target.enumerator("PG_hwpoison")
+        bit = self._target.enumerators("pageflags").get("PG_hwpoison")
         if bit is None:
             return 0 if self.knows_flags else None
         return 1 << bit
@@ -366,7 +366,7 @@ class Pages:
 
     def has_flag_in(self, flags: int, name: str) -> bool | None:
         """The same of a flags word."""
-        bit = self._target.enumerator(name)
+        bit = self._target.enumerators("pageflags").get(name)
         if bit is None:
             return False if self.knows_flags else None
         return bool(flags >> bit & 1)

@@ -115,7 +115,7 @@ def test_pools_that_are_not_in_the_dump_are_not_said_to_be_none(bench: Bench) ->
 UNKNOWN = {
     "hstates": ("F1", "F2", "F5", "F7", "F9", "F10", "F11"),
     "hugetlb_max_hstate": ("F1", "F2", "F5", "F7", "F9", "F10", "F11"),
-    "pgmap_array": ("P1", "P2", "P3", "P5", "P8", "F10", "F11", "S3"),
+    "pgmap_array": ("P1", "P2", "P3", "P5", "P8", "P9", "F10", "F11", "S3"),
     "node_data": ("F4", "F11"),
 }
 """Variables that a table of symbols may lack, and rules that need them."""

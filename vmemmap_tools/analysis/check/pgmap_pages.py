@@ -311,8 +311,10 @@ def _judge_tails(
     """The compound words of struct pages from ``pfn`` on, all of one compound."""
     pages, order = context.kernel.pages, context.kernel.target.byteorder
     word_at, flags_at = pages.compound_word_offset, pages.flags_offset
+    # As P2 reads them, so that a capsule has them.
+    read = pages.read_heads if pfn == head else pages.read_words
     try:
-        data = pages.read_words(pfn, count, pages.decoded_words)
+        data = read(pfn, count, pages.decoded_words)
     except Fault as fault:
         if fault.kind != "unmapped":  # S4 tells of holes
             context.unread(fault, "struct pages of device memory", count)
