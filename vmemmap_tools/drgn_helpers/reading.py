@@ -143,12 +143,12 @@ def address_of(value: Object | IntegerLike) -> int:
     Raises ValueError if it has more than 64 bits, or if a struct has no address.
     """
     if isinstance(value, Object) and _is_struct(value.type_):
-        found = value.address_
+        found: int | None = value.address_
         if found is None:
             name = value.type_.type_name()
             raise ValueError(f"this {name} is a value without address: pass a pointer")
         return found
-    number = operator.index(value)
+    number: int = operator.index(value)
     if not 0 <= number < 1 << 64:
         raise ValueError(f"{number:#x} is not a 64-bit address")
     return number
