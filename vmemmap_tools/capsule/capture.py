@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Callable
@@ -31,6 +32,8 @@ __all__ = ["Capsule", "capture"]
 FOREIGN_TYPES = frozenset({"buddy", "hugetlb", "offline", "unaccepted", "zsmalloc"})
 BUDDY_BEFORE_TYPES, NO_TYPE = 0xFFFFFF7F, 0xFFFFFFFF
 """In ``_mapcount``, unsigned."""
+FOR_DRGN = "mem_section", "max_pfn", "min_low_pfn"
+"""Integers and pointers that drgn's helpers read and ours do not."""
 
 
 @dataclass
@@ -93,6 +96,7 @@ def capture(
     recorder = Recorder(target)
     kernel = RecordedKernel(recorder)
     _read_release(recorder)
+    _read_for_drgn(recorder)
     ask(kernel)
     store = recorder.store
     withheld = dict(_foreign(kernel, store))
@@ -123,6 +127,19 @@ def _read_release(recorder: Recorder) -> None:
             recorder.read(address + uts.offset("name.release"), size)
         except Fault:
             pass
+
+
+def _read_for_drgn(recorder: Recorder) -> None:
+    """What drgn's own `vmemmap`, pfn_to_page(), for_each_page(), follow_phys() need.
+
+    Our views take the first from VMCOREINFO, and no page table of a process.
+    """
+    for name in FOR_DRGN:
+        recorder.unsigned(name)
+    address, mm = recorder.inner.symbol("init_mm"), recorder.inner.struct("mm_struct")
+    if address is not None and mm is not None and "pgd" in mm:
+        with suppress(Fault):
+            recorder.read(address + mm.offset("pgd"), mm["pgd"].size)
 
 
 def _slide(kernel: Kernel, recorder: Recorder) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from drgn import Object, Program
+from drgn import FaultError, Object, Program
 from drgn.helpers.common.prog import takes_program_or_default
 from drgn.helpers.linux.mm import page_flags
 from drgn.helpers.linux.mmzone import NODE_DATA
@@ -23,6 +23,7 @@ from .reading import (
     reading_of,
     require_complete,
     struct_page_of,
+    translated_faults,
 )
 
 __all__ = [
@@ -133,8 +134,16 @@ def zone_vmemmap_tails(zone: Object) -> Iterator[tuple[int, Object]]:
 
 def _flags(page: Object) -> int:
     """``page->flags``. Raises ValueError for what is not an initialized struct page."""
-    address = struct_page_of(layout_of(page.prog_), page)
-    flags: int = page_flags(page).value_()
+    prog = page.prog_
+    address = struct_page_of(layout_of(prog), page)
+    flags: int
+    try:
+        flags = page_flags(page).value_()
+    except FaultError:
+        # A capsule may hold this word where drgn does not find it.
+        pages = reading_of(prog).pages
+        with translated_faults():
+            flags = pages.page(pages.pfn(address)).flags
     if flags == POISON:
         raise ValueError(f"the struct page at {address:#x} was never initialized")
     return flags

@@ -158,7 +158,7 @@ def address_of(value: Object | IntegerLike) -> int:
             name = value.type_.type_name()
             raise ValueError(f"this {name} is a value without address: pass a pointer")
         return found
-    number = operator.index(value)
+    number: int = operator.index(value)
     if not 0 <= number < 1 << 64:
         raise ValueError(f"{number:#x} is not a 64-bit address")
     return number

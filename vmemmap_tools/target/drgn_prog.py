@@ -57,14 +57,17 @@ def _memory_of_dump(prog: drgn.Program, path: str) -> tuple[DrgnMemory, bool]:
         return DrgnMemory(prog, None, source), False
     dump = inspect_dump(file)
     if dump.kind == "elf":
-        return DrgnMemory(prog, dump.segments, f"{path} (ELF)"), True
+        source = f"{path} (ELF)"
+        return DrgnMemory(prog, dump.segments, source, capsule=dump.capsule), True
     source = f"{path} (kdump-compressed)"
     patched = VmcoreInfo(note_text(prog)).with_patch_level()
     if patched is None:
-        return DrgnMemory(prog, None, source), False
+        memory = DrgnMemory(prog, dump.segments, source, capsule=dump.capsule)
+        return memory, False
     # libkdumpfile refuses every read of such a kernel: read through a Program that
     # does not tell it, and keep this one for types.
-    return DrgnMemory(open_program(file, patched), None, source), False
+    reader = open_program(file, patched)
+    return DrgnMemory(reader, dump.segments, source, capsule=dump.capsule), False
 
 
 def _file_of(path: str) -> str | None:
