@@ -271,6 +271,8 @@ def _inspect_kdump(path: str) -> DumpFile:
             if not header.utsname[0] or not header.utsname[2]:
                 raise TargetError(EMPTY_UTSNAME.format(path=path))
             missing = header.missing_bytes(file)
+            if not missing:
+                header.check(file)
     except KdumpError as error:
         raise TargetError(f"{path}: {error}") from None
     if missing:
