@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.elf import ET_EXEC, ET_REL, Load, build_id, elf, note
 from vmemmap_tools.cli import main
-from vmemmap_tools.target import drgn_open
+from vmemmap_tools.target import drgn_qemu
 from vmemmap_tools.target.base import TargetError
 from vmemmap_tools.target.drgn_open import open_dump, open_qemu
 
@@ -176,7 +176,7 @@ def test_a_qmp_socket_that_somebody_else_holds_is_no_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """QEMU lets further clients connect, and greets them when the first has gone."""
-    monkeypatch.setattr(drgn_open, "GREETING_SECONDS", 0.1)
+    monkeypatch.setattr(drgn_qemu, "OPENING_SECONDS", 0.1)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "held"))
         server.listen()

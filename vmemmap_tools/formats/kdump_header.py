@@ -34,6 +34,8 @@ AREAS = (("VMCOREINFO", 3, 5), ("notes", 4, 7), ("erase information", 5, 9))
 """What the sub-header names: since which header version, at which of its fields."""
 MAX_AREA_BYTES = 64 << 20
 """No kernel writes more notes than this; see `elf.MAX_NOTE_BYTES`."""
+MAX_OFFSET = 1 << 56
+"""A larger offset is damage and not the size of the file that this was cut from."""
 MAX_BLOCK_SIZE = 1 << 18
 """libkdumpfile's own bound."""
 SAMPLE_BYTES = 1 << 20
@@ -154,7 +156,7 @@ class KdumpHeader:
             start = max(table, stop - DESCRIPTOR_CHUNK)
             file.seek(start)
             found = set(_descriptors(file.read(stop - start)))
-            if any(length > self.block_size for _, length, _, _ in found):
+            if any(o > MAX_OFFSET or n > self.block_size for o, n, _, _ in found):
                 raise KdumpError(
                     "damaged: a page descriptor names data that cannot be right"
                     + _cause(file)

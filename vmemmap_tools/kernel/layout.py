@@ -8,11 +8,13 @@ vendor kernels backport freely, so every decision stands on a type or a symbol.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ..arch import ARCHITECTURES, Architecture, Fact
 from ..arch.pagetable import PageTable, PageTableFormat
 from ..target.base import Fault, Struct, Target, TargetError
 from .bare import find_mem_map_base, types_are_known
+from .bit_numbers import bit_number
 
 __all__ = [
     "Geometry",
@@ -281,7 +283,7 @@ def find_page_table(target: Target, geometry: Geometry) -> PageTable:
 
 def find_section_flags(target: Target) -> SectionFlags:
     """The flag bits of section_mem_map: the enum's, or what the macros were before."""
-    bit = target.enumerator
+    bit = partial(bit_number, target)
     has_mem_map = bit("SECTION_HAS_MEM_MAP_BIT")
     last = bit("SECTION_MAP_LAST_BIT")
     if has_mem_map is not None and last is not None:
