@@ -87,5 +87,5 @@ def _field(value: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Text in one line that no spreadsheet executes. Names in a dump may be anything."""
+    """Text in one line that no spreadsheet executes: names in a dump may be that."""
     return escape(f"'{text}" if text.startswith(FORMULA) else text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import struct
 import time
 from contextlib import suppress
@@ -58,11 +59,18 @@ def check_qemu(path: str) -> None:
 
 
 def bound_waiting(path: str) -> None:
-    """Let no later read wait longer than `ANSWER_SECONDS` on this process's socket."""
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with suppress(OSError, ValueError):
-            with socket.socket(fileno=os.dup(int(descriptor.name))) as client:
-                if client.family == socket.AF_UNIX and client.getpeername() == path:
-                    client.setsockopt(
-                        socket.SOL_SOCKET, socket.SO_RCVTIMEO, SO_RCVTIMEO
-                    )
+    """Bound each later read on this process's connection to ``path``.
+
+    drgn keeps its socket to itself; the limit is a property that all descriptors of a
+    socket share.
+    """
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if stat.S_ISSOCK(entry.stat().st_mode):
+                _bound(int(entry.name), path)
+
+
+def _bound(descriptor: int, path: str) -> None:
+    with socket.socket(fileno=os.dup(descriptor)) as client:
+        if client.family == socket.AF_UNIX and client.getpeername() == path:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SO_RCVTIMEO)
