@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real lint bench clean
+.PHONY: demo test test-real fuzz lint bench clean
 
 # The stamp holds the install; it is renewed when the package's metadata changes.
 $(VENV)/.installed: pyproject.toml
@@ -28,6 +28,12 @@ test: $(VENV)/.installed
 # Boots real kernels under QEMU; needs root with apt, or the packages it names.
 test-real: $(VENV)/.installed
 	$(BIN)/pytest tests/real
+
+# Damaged input by the thousand: files, notes, tables, memory.
+FUZZ_RUNS ?= 20000
+FUZZ_SEED ?= 1
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz --runs $(FUZZ_RUNS) --seed $(FUZZ_SEED)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.bench

@@ -156,7 +156,7 @@ def test_the_command_line_says_so_in_one_line_with_exit_status_2(
     out, err = capfd.readouterr()
     (line,) = err.splitlines()
     assert line.startswith("vmemmap: ") and case.words in line
-    assert "unforeseen" not in line and out == ""
+    assert "internal error" not in line and out == ""
 
 
 def test_a_dump_without_a_note_takes_the_text_of_one(tmp_path: Path) -> None:
