@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``python -m tests.fuzz --runs N --seed S [--jobs J] [--only SUBJECT[:NUMBER]]``
+"""``python -m tests.fuzz --runs N --seed S [--minutes M] [--only SUBJECT[:NUMBER]]``
 
 A run is a command line; several are made on each damaged input that can be opened.
 """
@@ -10,7 +10,8 @@ import argparse
 import os
 import sys
 import time
-from itertools import count
+from itertools import count, takewhile
+from math import inf
 
 from .runner import run
 from .subjects import SUBJECTS
@@ -24,19 +25,23 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20000, help="how many in all")
     parser.add_argument("--seed", type=int, default=1, help="of all draws")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=float, default=inf, help="stop after these")
     parser.add_argument("--only", help="one subject, or one run of it: SUBJECT:NUMBER")
     given = parser.parse_args()
     name, _, number = (given.only or "").partition(":")
     if name and name not in SUBJECTS:
         parser.error(f"no subject {name}; there are {', '.join(SUBJECTS)}")
     names = [name] if name else list(SUBJECTS)
-    every = ((name, i) for i in count() for name in names)
-    inputs = [(name, int(number))] if number else every
     start = time.monotonic()
+    every = takewhile(
+        lambda _: time.monotonic() < start + 60 * given.minutes,
+        ((name, i) for i in count() for name in names),
+    )
+    inputs = [(name, int(number))] if number else every
     result = run(inputs, given.seed, given.jobs, given.runs)
     seconds = time.monotonic() - start
     print(f"seed {given.seed}: {result.runs} runs on {result.inputs} damaged inputs")
-    print(f"subjects: {len(names)}")
+    print(f"subjects: {len(names)}, processes: {given.jobs}")
     print(f"seconds: {seconds:.0f}")
     for status, ended in sorted(result.statuses.items()):
         print(f"exit status {status}: {ended}")

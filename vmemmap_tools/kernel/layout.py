@@ -107,8 +107,12 @@ class Geometry:
         return MAX_FOLIO_SHIFT - self.page_shift
 
     def vmemmap_pages(self, order: int) -> int:
-        """Vmemmap pages of a folio of this order; 0 when they do not fill one."""
-        return (self.struct_page_size << order) >> self.page_shift
+        """Vmemmap pages of a folio of this order; 0 when they do not fill one.
+
+        The order of a damaged hstate has up to 32 bits: a shift by it would take half a
+        gigabyte, and every order above 63 is more than there are addresses.
+        """
+        return (self.struct_page_size << min(order, 63)) >> self.page_shift
 
 
 @dataclass(frozen=True)

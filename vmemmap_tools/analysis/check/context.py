@@ -142,7 +142,7 @@ class Context(Accounting):
         unknown = self.kernel.hugetlb.unknown
         if unknown is not None:
             return f"hugetlb pools are unknown here: {unknown}"
-        if self.pools:
+        if self.kernel.hugetlb.hstates:
             return None
         return self.gap("hstates") or "this kernel has no hugetlb pools"
 
@@ -157,8 +157,9 @@ class Context(Accounting):
 
     @cached_property
     def pools(self) -> dict[int, Hstate]:
-        """hstates by order."""
-        return {h.order: h for h in self.kernel.hugetlb.hstates}
+        """hstates by order, but for orders that no folio can have."""
+        most = self.geometry.max_folio_order
+        return {h.order: h for h in self.kernel.hugetlb.hstates if h.order <= most}
 
     @cached_property
     def nodes(self) -> list[int]:
