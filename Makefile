@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real sweep lint bench clean
+.PHONY: demo test test-real sweep fuzz lint bench clean
 
 # The stamp holds the install; it is renewed when the package's metadata changes.
 $(VENV)/.installed: pyproject.toml
@@ -32,6 +32,12 @@ test-real: $(VENV)/.installed
 # Leaves every page out of small machines, one at a time (docs/reliability.md).
 sweep: $(VENV)/.installed
 	$(BIN)/python -m tests.sweep
+
+# Damaged input by the thousand: files, notes, tables, memory.
+FUZZ_RUNS ?= 20000
+FUZZ_SEED ?= 1
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz --runs $(FUZZ_RUNS) --seed $(FUZZ_SEED)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.bench

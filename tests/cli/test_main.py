@@ -183,14 +183,14 @@ def test_an_unreadable_target_is_one_line_and_exit_status_2(
     assert one_line(capsys) == "vmemmap: " + str(error).replace("\n ", " ")
 
 
-def test_an_unforeseen_error_is_one_line_with_a_hint(
+def test_an_internal_error_is_one_line_that_says_how_to_report_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(opening, "open_kernel", failing(KeyError("zone\nlist")))
     assert main(["echo", "--open"]) == 2
     assert one_line(capsys) == (
-        "vmemmap: unforeseen KeyError: 'zone\\nlist'; --debug shows where, "
-        "please report it"
+        "vmemmap: internal error: KeyError: 'zone\\nlist'; run it again with --debug "
+        "and report the traceback to the developers of vmemmap_tools"
     )
 
 

@@ -84,7 +84,7 @@ def test_what_goes_wrong_is_one_line(gdb: Gdb, small: Small) -> None:
         assert "\n" not in answer.error and "Traceback" not in answer.text
 
 
-def test_what_nobody_foresaw_is_one_line_and_debug_shows_where(
+def test_an_internal_error_is_one_line_and_debug_shows_where(
     any_gdb: Gdb, small: Small
 ) -> None:
     _, plain, shown = small.ask(
@@ -94,7 +94,7 @@ def test_what_nobody_foresaw_is_one_line_and_debug_shows_where(
         "vmemmap --debug sections",
     )
     for answer in (plain, shown):
-        assert str(answer.error).startswith("vmemmap: unforeseen ")
+        assert str(answer.error).startswith("vmemmap: internal error: ")
         assert "\n" not in str(answer.error)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.elf import ET_EXEC, ET_REL, Load, build_id, elf, note
 from vmemmap_tools.cli import main
-from vmemmap_tools.target import drgn_open
+from vmemmap_tools.target import drgn_qemu
 from vmemmap_tools.target.base import TargetError
 from vmemmap_tools.target.drgn_open import open_dump, open_qemu
 
@@ -156,7 +156,7 @@ def test_the_command_line_says_so_in_one_line_with_exit_status_2(
     out, err = capfd.readouterr()
     (line,) = err.splitlines()
     assert line.startswith("vmemmap: ") and case.words in line
-    assert "unforeseen" not in line and out == ""
+    assert "internal error" not in line and out == ""
 
 
 def test_a_dump_without_a_note_takes_the_text_of_one(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_qmp_socket_that_somebody_else_holds_is_no_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """QEMU lets further clients connect, and greets them when the first has gone."""
-    monkeypatch.setattr(drgn_open, "GREETING_SECONDS", 0.1)
+    monkeypatch.setattr(drgn_qemu, "OPENING_SECONDS", 0.1)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "held"))
         server.listen()

@@ -34,7 +34,10 @@ def look(kernel: Kernel) -> dict[str, Any]:
     page = kernel.geometry.page_size
     pools = [
         {
-            "size_bytes": page << row.order,
+            # An order that no folio can have is damage, not a size.
+            "size_bytes": page << row.order
+            if row.order <= kernel.geometry.max_folio_order
+            else None,
             "node": row.node,
             "total": row.total,
             "free": row.free,

@@ -22,7 +22,7 @@ from .. import __version__
 from ..commands import VERBS, VerbGroup
 from ..commands.progress import terminal_progress
 from ..commands.session import Session
-from ..render.text import escape
+from ..render.text import escape, internal_error
 from ..target.base import TYPE_SOURCES, Fault, TargetError
 from . import INTERRUPTED
 from .open import Opening, lazily
@@ -133,9 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = error.strerror or type(error).__name__
         status = _fail(f"{error.filename or 'output'}: {_one_line(reason)}", debug)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        hint = "" if debug else "; --debug shows where, please report it"
-        status = _fail(f"unforeseen {_one_line(text)}{hint}", debug)
+        status = _fail(_one_line(internal_error(error, "--debug")), debug)
     _settle_output()
     return status
 

@@ -16,7 +16,7 @@ from ..commands import VerbGroup
 from ..commands.progress import terminal_progress
 from ..commands.session import Session
 from ..drgn_helpers.reading import forget, kernel_for_report
-from ..render.text import escape
+from ..render.text import escape, internal_error
 from ..target.base import Fault, TargetError
 
 __all__ = ["run", "vmemmap"]
@@ -87,8 +87,7 @@ def _explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'output'}: {error.strerror or type(error).__name__}"
-    text = f"{type(error).__name__}: {error}"
-    return f"unforeseen {text}; --debug shows where, please report it"
+    return internal_error(error, "--debug")
 
 
 def _line(message: str) -> str:

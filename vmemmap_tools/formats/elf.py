@@ -44,6 +44,10 @@ NT_GNU_BUILD_ID = 3
 MAX_NOTE_BYTES = 64 << 20
 """No kernel writes more notes than this (a note per CPU); a larger size is damage."""
 MAX_SECTIONS = 1 << 20
+MAX_SEGMENTS = 1 << 20
+"""A capsule of 1 TiB has half as many; dumps of whole machines have some hundred."""
+MAX_SECTION_BYTES = 1 << 28
+"""The largest section that is read whole, a symbol table, has a tenth of it."""
 
 
 class ElfError(ValueError):
@@ -177,7 +181,7 @@ class Elf:
                 return note.description
         for section in self.sections():
             if section.type == SHT_NOTE:
-                data = self.read_at(section.offset, section.size)
+                data = self._content(section.offset, section.size)
                 for note in self._parse_notes(data):
                     if note.name == "GNU" and note.type == NT_GNU_BUILD_ID:
                         return note.description
@@ -193,7 +197,7 @@ class Elf:
         raw = list(struct.iter_unpack(self._order + "IIQQQQIIQQ", table))
         if self._shstrndx >= len(raw):
             raise ElfError("section name table is missing")
-        strings = self.read_at(raw[self._shstrndx][4], raw[self._shstrndx][5])
+        strings = self._content(raw[self._shstrndx][4], raw[self._shstrndx][5])
         return [
             Section(_c_string(strings, h[0]), h[1], h[2], h[3], h[4], h[5], h[6], h[9])
             for h in raw
@@ -203,8 +207,14 @@ class Elf:
         """The content of the named section, None when the file lacks it."""
         for section in self.sections():
             if section.name == name and section.type != SHT_NOBITS:
-                return self.read_at(section.offset, section.size)
+                return self._content(section.offset, section.size)
         return None
+
+    def _content(self, offset: int, size: int) -> bytes:
+        """The bytes of a section."""
+        if size > MAX_SECTION_BYTES:
+            raise ElfError(f"a section of {size} bytes cannot be right")
+        return self.read_at(offset, size)
 
     def _read_header(self) -> None:
         ident = self.read_at(0, 16) if self.file_size >= 64 else b""
@@ -236,6 +246,10 @@ class Elf:
             return
         if self._phentsize != 56:
             raise ElfError("program header table is damaged")
+        if self._phnum > MAX_SEGMENTS:
+            raise ElfError(
+                f"it has {self._phnum} program headers, more than {MAX_SEGMENTS}"
+            )
         table = self.read_at(self._phoff, 56 * self._phnum)
         for kind, flags, offset, va, pa, filesz, memsz, _ in struct.iter_unpack(
             self._order + "IIQQQQQQ", table

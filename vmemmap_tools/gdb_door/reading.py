@@ -17,7 +17,7 @@ import click
 import gdb
 
 from ..kernel.kernel import Kernel
-from ..render.text import escape
+from ..render.text import escape, internal_error
 from ..target.base import Fault, TargetError
 from ..target.gdb import core_path, open_inferior
 from ..target.gdb_events import on_change
@@ -128,8 +128,7 @@ def _explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'output'}: {error.strerror or type(error).__name__}"
-    text = f"{type(error).__name__}: {error}"
-    return f"unforeseen {text}; vmemmap --debug VERB shows where, please report it"
+    return internal_error(error, "'vmemmap --debug VERB'")
 
 
 def _help_hint(error: click.ClickException) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..target.base import Struct, Target
+from .bit_numbers import bit_number
 from .layout import require_struct
 
 __all__ = [
@@ -52,7 +53,7 @@ def find_features(target: Target) -> list[Feature]:
         _tails_feature(zone),
         _compound_feature(target, zone, page),
     ]
-    preinit = target.enumerator("SECTION_IS_VMEMMAP_PREINIT_BIT")
+    preinit = bit_number(target, "SECTION_IS_VMEMMAP_PREINIT_BIT")
     features.append(
         _feature(
             preinit is not None,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ..target.base import Target
 from .bare import types_are_known
+from .bit_numbers import bit_number
 
 __all__ = ["find_nodes_width", "find_zones_width"]
 
@@ -40,5 +41,5 @@ def find_zones_width(target: Target) -> int | None:
     """``ZONES_WIDTH``: bits that number ``__MAX_NR_ZONES`` zones; None if unknown."""
     if not types_are_known(target):
         return None
-    count = target.enumerator("__MAX_NR_ZONES") or 1
+    count = bit_number(target, "__MAX_NR_ZONES") or 1
     return (count - 1).bit_length()

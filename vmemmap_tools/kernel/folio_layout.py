@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from ..target.base import Target
+from .bit_numbers import bit_numbers
 from .layout import Geometry, LayoutError
 
 __all__ = ["ORDER_IN_FLAGS", "CompoundLayout", "find_compound_layout"]
@@ -80,7 +81,7 @@ def _hugetlb_test(
             lambda data: page_type(data) & (0xF0000000 | cleared) == 0xF0000000,
             "VMCOREINFO NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)",
         )
-    flag = target.enumerators("pageflags").get("PG_hugetlb")
+    flag = bit_numbers(target, "pageflags").get("PG_hugetlb")
     if flag is not None and folio is not None and "_flags_1" in folio:
         flags_at = folio.offset("_flags_1")
         return (

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from ..target.base import Fault, Target
 from .bare import NO_TYPES, types_are_known
+from .bit_numbers import bit_numbers
 from .compound import TailFrames
 from .folio_scan import Folio, FolioScan
 from .layout import require_struct
@@ -111,7 +112,7 @@ class Hugetlb:
     @cached_property
     def flag_bits(self) -> dict[str, int]:
         """HPG_* flag names to bit numbers (``enum hugetlb_page_flags``)."""
-        found = self._target.enumerators("hugetlb_page_flags")
+        found = bit_numbers(self._target, "hugetlb_page_flags")
         return {
             name[len(HPG_PREFIX) :]: bit
             for name, bit in found.items()

@@ -8,11 +8,13 @@ vendor kernels backport freely, so every decision stands on a type or a symbol.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ..arch import ARCHITECTURES, Architecture, Fact
 from ..arch.pagetable import PageTable, PageTableFormat, ReadPhysical
 from ..target.base import Fault, Struct, Target, TargetError
 from .bare import find_mem_map_base, types_are_known
+from .bit_numbers import bit_number
 
 __all__ = [
     "Geometry",
@@ -105,8 +107,12 @@ class Geometry:
         return MAX_FOLIO_SHIFT - self.page_shift
 
     def vmemmap_pages(self, order: int) -> int:
-        """Vmemmap pages of a folio of this order; 0 when they do not fill one."""
-        return (self.struct_page_size << order) >> self.page_shift
+        """Vmemmap pages of a folio of this order; 0 when they do not fill one.
+
+        The order of a damaged hstate has up to 32 bits: a shift by it would take half a
+        gigabyte, and every order above 63 is more than there are addresses.
+        """
+        return (self.struct_page_size << min(order, 63)) >> self.page_shift
 
 
 @dataclass(frozen=True)
@@ -285,7 +291,7 @@ def find_page_table(
 
 def find_section_flags(target: Target) -> SectionFlags:
     """The flag bits of section_mem_map: the enum's, or what the macros were before."""
-    bit = target.enumerator
+    bit = partial(bit_number, target)
     has_mem_map = bit("SECTION_HAS_MEM_MAP_BIT")
     last = bit("SECTION_MAP_LAST_BIT")
     if has_mem_map is not None and last is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from ..target.base import Fault, Target
+from .bit_numbers import bit_number, bit_numbers
 from .layout import require_struct
 from .pages import Pages
 from .strided import strided_u32, strided_u64
@@ -62,14 +63,14 @@ class FrameStates:
         self._words = sorted({at // 8 * 8 for at in places})
         self._bad_flags = {
             1 << bit: name
-            for name, bit in target.enumerators("pageflags").items()
+            for name, bit in bit_numbers(target, "pageflags").items()
             if name in ("PG_lru", "PG_slab")
         }
         self.self_hosted: set[int] = set()
         """Frames with PG_vmemmap_self_hosted, of those looked at so far."""
-        reserved = target.enumerator("PG_reserved")
+        reserved = bit_number(target, "PG_reserved")
         self._reserved = 0 if reserved is None else 1 << reserved
-        hosted = target.enumerator("PG_vmemmap_self_hosted")
+        hosted = bit_number(target, "PG_vmemmap_self_hosted")
         self._self_hosted = 0 if hosted is None else 1 << hosted
         self._types = {
             value: name[len(TYPE_PREFIX) :]

@@ -11,6 +11,7 @@ from collections import Counter
 from functools import cached_property
 
 from ..target.base import Fault, Target
+from .bit_numbers import bit_numbers
 from .layout import Geometry
 from .memory import Memory
 from .sections import Section, Sections
@@ -36,7 +37,7 @@ class Pageblocks:
             for name, value in target.enumerators("migratetype").items()
             if name.startswith("MIGRATE_") and name != "MIGRATE_TYPES"
         }
-        names = target.enumerators("pageblock_bits")
+        names = bit_numbers(target, "pageblock_bits")
         count = next((names[n] for n in COUNTS if n in names), None)
         # Groups are aligned to a power of two, so that none crosses a word.
         self._bits = 1 << (count - 1).bit_length() if count else None

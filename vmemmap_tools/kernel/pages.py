@@ -15,6 +15,7 @@ from itertools import islice
 
 from ..target.base import Fault, Target
 from .bare import finds_pointers, types_are_known
+from .bit_numbers import bit_number, bit_numbers
 from .features import uses_compound_mask
 from .flag_widths import find_nodes_width, find_zones_width
 from .folio_layout import ORDER_IN_FLAGS, find_compound_layout
@@ -60,8 +61,8 @@ class Pages:
         self._refcount_at = page.offset("_refcount")
         self._mapcount_at = page.offset("_mapcount")
         self.private_offset = page.offset("private")
-        head = target.enumerator("PG_head")
-        if head is None or not head < 64:
+        head = bit_number(target, "PG_head")
+        if head is None:
             raise LayoutError("the debug info has no enumerator PG_head")
         self.head_bit = 1 << head
         self.compound = find_compound_layout(target, geometry)
@@ -328,7 +329,7 @@ class Pages:
             return None
         if self._flag_names is None:
             self._flag_names = {}
-            for name, bit in self._target.enumerators("pageflags").items():
+            for name, bit in bit_numbers(self._target, "pageflags").items():
                 if bit < self.flag_count:
                     # Aliases follow the flag whose bit they share.
                     self._flag_names.setdefault(bit, name.replace("PG_", "", 1))
@@ -350,12 +351,12 @@ class Pages:
     @property
     def flag_count(self) -> int:
         """``__NR_PAGEFLAGS``"""
-        return self._target.enumerator("__NR_PAGEFLAGS") or 0
+        return bit_number(self._target, "__NR_PAGEFLAGS") or 0
 
     @cached_property
     def hwpoison_bit(self) -> int | None:
         """PG_hwpoison as a mask, 0 in a kernel without it; None if it is unknown."""
-        bit = self._target.enumerators("pageflags").get("PG_hwpoison")
+        bit = bit_number(self._target, "PG_hwpoison")
         if bit is None:
             return 0 if self.knows_flags else None
         return 1 << bit
@@ -366,7 +367,7 @@ class Pages:
 
     def has_flag_in(self, flags: int, name: str) -> bool | None:
         """The same of a flags word."""
-        bit = self._target.enumerators("pageflags").get(name)
+        bit = bit_number(self._target, name)
         if bit is None:
             return False if self.knows_flags else None
         return bool(flags >> bit & 1)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from ..target.base import Fault, Target
 from .bare import NO_TYPES
+from .bit_numbers import bit_number
 from .layout import Geometry, require_struct
 from .memory import Memory, Record
 
@@ -219,7 +220,7 @@ class Zones:
     def _online_nodes(self) -> set[int] | None:
         """``node_states[N_ONLINE]``, None when it is not known."""
         states = self._target.variable("node_states")
-        online = self._target.enumerator("N_ONLINE")
+        online = bit_number(self._target, "N_ONLINE")
         mask = self._target.struct("nodemask_t")
         if states is None or online is None or mask is None:
             return None

@@ -87,6 +87,22 @@ _MACHINE = {
 }
 _NODE = {"id": int, "memory": list, "movable": (int, str)}
 _BOOT_PAGE = {"size": (int, str), "node": int, "count": int, "pfn": int}
+_ARGUMENTS = {
+    "int": int,
+    "int | None": int,
+    "bool": bool,
+    "str": str,
+    "Size": (int, str),
+}
+"""What a step's arguments may be, by the annotations of Machine's methods."""
+
+MAX_ADDRESS = 1 << 46
+MAX_MEMORY = 16 << 40
+"""Bytes of all nodes: the model of 1 TiB takes seconds and some hundred MiB."""
+MAX_COUNT = 1 << 20
+"""Nodes, pages, processes."""
+_FREE_NUMBERS = frozenset({"kaslr", "seed"})
+"""Integers that count nothing."""
 
 
 class SpecError(ValueError):
@@ -146,6 +162,9 @@ def parse(data: Mapping[str, Any], source: str = "description") -> Spec:
         _step(row, f"{source}: [[step]] {index}")
         for index, row in enumerate(data.get("step", []))
     ]
+    total = sum(end - start for node in nodes.values() for start, end in node.memory)
+    if total > MAX_MEMORY:
+        raise SpecError(f"{source}: {total} bytes of memory, more than {MAX_MEMORY}")
     return Spec(
         title=data.get("title", source),
         shows=data.get("shows", ""),
@@ -204,13 +223,20 @@ def _check(data: Any, keys: Mapping[str, Any], place: str) -> None:
             isinstance(value, bool) and kinds is not bool
         ):
             raise SpecError(f"{place}: {key} has the wrong type: {value!r}")
+        if kinds is int and key not in _FREE_NUMBERS and not 0 <= value <= MAX_COUNT:
+            if key == "pfn" and 0 <= value < MAX_ADDRESS >> 12:
+                continue
+            raise SpecError(f"{place}: {key} is {value}, not from 0 to {MAX_COUNT}")
 
 
 def _size(value: int | str, place: str) -> int:
     try:
-        return parse_size(value)
+        size = parse_size(value)
     except ValueError as error:
         raise SpecError(f"{place}: {error}") from None
+    if not 0 <= size <= MAX_ADDRESS:
+        raise SpecError(f"{place}: {value!r} is not from 0 to 64T")
+    return size
 
 
 def _range(text: Any, place: str) -> tuple[int, int]:
@@ -227,8 +253,14 @@ def _step(row: Any, place: str) -> tuple[str, Mapping[str, Any]]:
         raise SpecError(f"{place}: do must be one of {', '.join(STEPS)}")
     name = row["do"]
     arguments = {key: value for key, value in row.items() if key != "do"}
+    signature = inspect.signature(getattr(Machine, name))
     try:
-        inspect.signature(getattr(Machine, name)).bind(None, **arguments)
+        signature.bind(None, **arguments)
     except TypeError as error:
         raise SpecError(f"{place}: {name}: {error}") from None
+    kinds = {key: signature.parameters[key].annotation for key in arguments}
+    _check(arguments, {k: _ARGUMENTS[kind] for k, kind in kinds.items()}, place)
+    for key, kind in kinds.items():
+        if kind == "Size":
+            _size(arguments[key], f"{place}: {key}")
     return name, arguments

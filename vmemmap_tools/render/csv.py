@@ -4,6 +4,7 @@
 Objects become dotted columns; lists one line per element with the parent's columns
 repeated. Numbers are decimal, booleans true and false, nothing is an empty field. Lines
 end in a plain newline, and no field holds one: text is escaped as in the table form.
+Text that a spreadsheet takes for a formula gets an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .text import cell, escape
 
 __all__ = ["render_csv"]
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that spreadsheets compute or hand to other programs."""
 HEADER_ROWS = 2000
 """Rows that are read ahead to know the columns."""
 
@@ -30,7 +33,7 @@ def render_csv(report: Report, stream: TextIO, messages: TextIO) -> None:
     keys = _header(first, [column.key for column in report.columns])
     writer = csv.writer(stream, lineterminator="\n")
     if keys:
-        writer.writerow([escape(key) for key in keys])
+        writer.writerow([_text(key) for key in keys])
     known = frozenset(keys)
     left_out: dict[str, None] = {}
     for row in chain(first, rows):
@@ -80,4 +83,9 @@ def _field(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int) else escape(str(value))
+    return str(value) if isinstance(value, (int, float)) else _text(str(value))
+
+
+def _text(text: str) -> str:
+    """Text in one line that no spreadsheet executes: names in a dump may be that."""
+    return escape(f"'{text}" if text.startswith(FORMULA) else text)

@@ -16,6 +16,7 @@ __all__ = [
     "escape",
     "hexadecimal",
     "human_size",
+    "internal_error",
     "kind_of",
     "place_kind",
 ]
@@ -73,6 +74,17 @@ def escape(text: str) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def internal_error(error: Exception, command: str) -> str:
+    """The message for an error that is a defect of this tool.
+
+    ``command`` is how the user asks for the traceback.
+    """
+    return (
+        f"internal error: {type(error).__name__}: {error}; run it again with {command} "
+        "and report the traceback to the developers of vmemmap_tools"
+    )
 
 
 def kind_of(key: str) -> str:

@@ -11,12 +11,14 @@ import drgn
 from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError
 from .base import TargetError
 from .btf_files import is_raw_btf
+from .drgn_types import refuses_damage
 from .symbol_lists import is_symbol_list
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = ["load_debug_info", "note_text", "reason"]
 
 
+@refuses_damage
 def load_debug_info(
     prog: drgn.Program, files: Sequence[str], release: str, is_required: bool
 ) -> str | None:

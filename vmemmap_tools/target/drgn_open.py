@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket as socketlib
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from .capsules import capsule_of
 from .composed import ComposedTarget
 from .drgn import DrgnMemory, DrgnTarget
 from .drgn_debug_info import load_debug_info, note_text, reason
+from .drgn_qemu import bound_waiting, check_qemu
 from .providers import compose
 from .recorded import CapsuleNote
 from .vmcoreinfo import VmcoreInfo
@@ -44,8 +44,6 @@ __all__ = [
 ]
 
 KCORE = "/proc/kcore"
-GREETING_SECONDS = 5.0
-"""How long QEMU may take to greet, which it does at once if nobody else is served."""
 
 # drgn warns through logging, by default on standard error. What matters of it is said
 # by the errors here; whoever wants the rest gives that logger a handler.
@@ -147,41 +145,19 @@ def open_qemu(
         raise TargetError(
             f"drgn {drgn.__version__} has no QEMU support: use 0.2 or later"
         )
-    _wait_for_greeting(socket)
+    check_qemu(socket)
     try:
         prog.set_qemu_qmp(socket)
+        bound_waiting(socket)
         if vmcoreinfo is not None:
             prog.set_linux_kernel_custom(vmcoreinfo, True)
     except Exception as error:
         raise TargetError(f"{socket}: {reason(error)}") from None
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise TargetError(NO_VMCOREINFO.format(path=socket))
+    VmcoreInfo(note_text(prog)).check_release()
     memory = DrgnMemory(prog, source=f"QEMU guest at {socket}")
     return _with_types(memory, symbols, types)
-
-
-def _wait_for_greeting(path: str) -> None:
-    """Refuse a socket that says nothing: drgn would wait for ever.
-
-    QEMU serves one client of a QMP socket and lets others wait; with this one gone it
-    greets the next. Whatever is no socket in the file system is left to drgn.
-    """
-    if not Path(path).is_socket():
-        return
-    with socketlib.socket(socketlib.AF_UNIX) as client:
-        client.settimeout(GREETING_SECONDS)
-        try:
-            client.connect(path)
-            if client.recv(1):
-                return
-        except socketlib.timeout:
-            pass
-        except OSError as error:
-            raise TargetError(f"{path}: {error.strerror}") from None
-    raise TargetError(
-        f"{path} does not answer: it is no QMP socket, or another client holds it "
-        "(QEMU serves one at a time: give it a second -qmp)"
-    )
 
 
 def _silence_drgn() -> None:
@@ -271,6 +247,8 @@ def _inspect_kdump(path: str) -> DumpFile:
             if not header.utsname[0] or not header.utsname[2]:
                 raise TargetError(EMPTY_UTSNAME.format(path=path))
             missing = header.missing_bytes(file)
+            if not missing:
+                header.check(file)
     except KdumpError as error:
         raise TargetError(f"{path}: {error}") from None
     if missing:
@@ -323,4 +301,5 @@ def open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
         raise TargetError(f"{core}: {reason(error)}") from None
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise TargetError(NO_VMCOREINFO.format(path=core))
+    VmcoreInfo(note_text(prog)).check_release()
     return prog

@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import wraps
+from itertools import islice
+from typing import Any, Callable, TypeVar
 
 import drgn
 
-from .base import Evidence, Function, Member, Struct, VariableType
+from .base import Evidence, Function, Member, Struct, TargetError, VariableType
 
-__all__ = ["DrgnSymbols", "DrgnTypes", "has_types"]
+__all__ = ["DrgnSymbols", "DrgnTypes", "has_types", "refuses_damage"]
 
 MAX_NESTING = 6
 """Struct members nested deeper are not flattened; none that we read is."""
+MAX_MEMBERS = 1 << 16
+"""Most members that one struct may flatten to."""
+DAMAGE = (getattr(drgn, "BadDataError", OverflowError), OverflowError, ValueError)
+"""What drgn raises for damage that it finds; older ones had no class of their own."""
 
 _KINDS = {
     drgn.TypeKind.INT: "int",
@@ -31,12 +38,39 @@ _KINDS = {
 _AGGREGATES = (drgn.TypeKind.STRUCT, drgn.TypeKind.UNION, drgn.TypeKind.CLASS)
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def refuses_damage(function: F) -> F:
+    """Turn what drgn raises for damaged debug info into one `TargetError`.
+
+    drgn reads debug info when a name is asked for. What elfutils finds is an error of
+    the class Exception itself.
+    """
+
+    @wraps(function)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except Exception as error:
+            if type(error) is not Exception and not isinstance(error, DAMAGE):
+                raise
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise TargetError(
+                f"the debug info of the vmlinux is damaged ({lines[0]}): "
+                "copy or install it again, or try --types btf"
+            ) from None
+
+    return guarded  # type: ignore[return-value]
+
+
 class DrgnTypes:
-    """Types as the debug info of a Program has them."""
+    """Types as the debug info of a Program has them. Damage is a `TargetError`."""
 
     def __init__(self, prog: drgn.Program):
         self._prog = prog
 
+    @refuses_damage
     def variable(self, name: str) -> VariableType | None:
         try:
             found = self._prog.variable(name)
@@ -46,6 +80,7 @@ class DrgnTypes:
             return None
         return VariableType(_member(found.type_, 0), found.address_)
 
+    @refuses_damage
     def struct(self, name: str) -> Struct | None:
         for spelling in (f"struct {name}", name):
             try:
@@ -55,9 +90,13 @@ class DrgnTypes:
             if type_.kind in _AGGREGATES and type_.is_complete():
                 size = type_.size
                 assert size is not None
-                return Struct(name, size, dict(_flatten(type_, 0, "", 0)))
+                members = list(islice(_flatten(type_, 0, "", 0), MAX_MEMBERS + 1))
+                if len(members) > MAX_MEMBERS:
+                    raise ValueError(f"struct {name} has too many members")
+                return Struct(name, size, dict(members))
         return None
 
+    @refuses_damage
     def function(self, name: str) -> Function | None:
         try:
             found = self._prog.function(name)
@@ -65,12 +104,14 @@ class DrgnTypes:
             return None
         return Function(name, tuple(p.type.type_name() for p in found.type_.parameters))
 
+    @refuses_damage
     def enumerator(self, name: str) -> int | None:
         try:
             return int(self._prog.constant(name).value_())
         except (LookupError, TypeError):
             return None
 
+    @refuses_damage
     def enumerators(self, enum: str) -> Mapping[str, int]:
         try:
             type_ = _resolve(self._prog.type(f"enum {enum}"))
@@ -88,6 +129,7 @@ class DrgnSymbols:
     def __init__(self, prog: drgn.Program):
         self._prog = prog
 
+    @refuses_damage
     def symbol(self, name: str) -> int | None:
         try:
             return int(self._prog.symbol(name).address)
@@ -98,6 +140,7 @@ class DrgnSymbols:
         return [_evidence(self._prog, "symbols", "vmlinux")]
 
 
+@refuses_damage
 def has_types(prog: drgn.Program) -> bool:
     """Whether drgn knows the kernel's types, from DWARF or another finder."""
     try:

@@ -27,7 +27,10 @@ MAX_SIZE = 1 << 32
 MEMBER_KINDS = frozenset(
     ("int", "pointer", "array", "struct", "union", "enum", "float", "void")
 )
-MAX_NOTE = 256 << 20
+MAX_NOTE = 64 << 20
+"""Bytes of a description, unpacked: 37 MiB in a capsule of a machine of 1 TiB."""
+MAX_VALUES = 3 << 20
+"""Values in its JSON, which take up to 200 bytes each: 1.6 million in that capsule."""
 END_OF_TEXT = b"\0"
 PARTS = ("structs", "variables", "functions", "enumerators", "enums", "symbols")
 
@@ -66,7 +69,14 @@ class CapsuleNote:
         """From the bytes of a file. Raises `TargetError` for what is none."""
         try:
             unpacker = zlib.decompressobj()
-            text, _, words = unpacker.decompress(data, MAX_NOTE).partition(END_OF_TEXT)
+            unpacked = unpacker.decompress(data, MAX_NOTE)
+            text, _, words = unpacked.partition(END_OF_TEXT)
+            del unpacked
+            if unpacker.unconsumed_tail or sum(map(text.count, b"[{,")) > MAX_VALUES:
+                raise TargetError(
+                    "a capsule whose description is larger than that of any machine: "
+                    "it is damaged, or made to exhaust memory"
+                )
             whole = json.loads(text)
             if whole["format"] != FORMAT:
                 raise TargetError(

@@ -85,6 +85,19 @@ class VmcoreInfo(Mapping[str, str]):
             for key, value in self.items()
         )
 
+    def check_release(self) -> None:
+        """Refuse an OSRELEASE that leads elsewhere as part of a path.
+
+        drgn looks for debug info below ``/lib/modules/RELEASE`` and the like. Raises
+        `VmcoreInfoError`.
+        """
+        release = self.get("OSRELEASE", "")
+        if "/" in release or release in (".", ".."):
+            raise VmcoreInfoError(
+                f"VMCOREINFO OSRELEASE={release} is not the release of a kernel: the "
+                "note is damaged, or made to lead to other files"
+            )
+
     def _int(self, key: str, base: int) -> int | None:
         text = self.get(key)
         if text is None:

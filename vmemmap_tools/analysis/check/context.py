@@ -124,7 +124,8 @@ class Context(Accounting):
         unknown = self.kernel.unknown("hstates")
         if unknown is not None:
             return unknown
-        return None if self.pools else "this kernel has no hugetlb pools"
+        has_pools = bool(self.kernel.hugetlb.hstates)
+        return None if has_pools else "this kernel has no hugetlb pools"
 
     def lacks_hpg(self, *names: str) -> str | None:
         """Why a rule that needs these HPG_* flags does not apply; None if it does."""
@@ -137,8 +138,9 @@ class Context(Accounting):
 
     @cached_property
     def pools(self) -> dict[int, Hstate]:
-        """hstates by order."""
-        return {h.order: h for h in self.kernel.hugetlb.hstates}
+        """hstates by order, but for orders that no folio can have."""
+        most = self.geometry.max_folio_order
+        return {h.order: h for h in self.kernel.hugetlb.hstates if h.order <= most}
 
     @cached_property
     def nodes(self) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...kernel.bit_numbers import bit_number
 from ...kernel.zones import Zone
 from ...target.base import Fault
 from .findings import Place, Violation, hexed
@@ -45,7 +46,7 @@ class Strangers:
         # While booting much is still to be set up.
         self._is_told = context.flags_trusted and not context.is_booting
         self._zones = [z for z in context.kernel.zones if z.spanned]
-        reserved = context.kernel.target.enumerator("PG_reserved")
+        reserved = bit_number(context.kernel.target, "PG_reserved")
         self._reserved = 0 if reserved is None else 1 << reserved
 
     def look(self, pfn: int, step: int, flags: Sequence[int]) -> None:

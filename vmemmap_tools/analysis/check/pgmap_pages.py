@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...kernel.bit_numbers import bit_number
 from ...kernel.pages import PAGES_OF_FOLIO_HEAD
 from ...kernel.pgmap import Pgmap
 from ...kernel.strided import all_equal, strided_u64
@@ -191,7 +192,7 @@ def _is_device_page(context: Context, flags: int, pfn: int, node: int | None) ->
     """
     if flags == POISON or not flags:
         return False
-    reserved = context.kernel.target.enumerator("PG_reserved")
+    reserved = bit_number(context.kernel.target, "PG_reserved")
     if reserved is not None and not flags >> reserved & 1:
         return False
     if not context.flags_trusted:

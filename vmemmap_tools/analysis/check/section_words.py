@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...kernel.bit_numbers import bit_number
 from ...kernel.sections import Section
 from ...target.base import Fault
 from .context import Context
@@ -61,7 +62,7 @@ def _misplaced(context: Context, section: Section) -> tuple[str, str, object] | 
             return "is where no memory is", "a structure", f"{va:#x}"
         context.unread(fault, "mem_section_usage")
         return None
-    reserved = kernel.target.enumerator("PG_reserved")
+    reserved = bit_number(kernel.target, "PG_reserved")
     if translation is None or reserved is None or not section.is_early:
         return None
     if context.is_booting:

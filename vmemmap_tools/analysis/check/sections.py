@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ...kernel.bit_numbers import bit_number
 from ...kernel.sections import Section
 from ...target.base import Fault
 from .context import Context
@@ -243,7 +244,7 @@ def _unmarked_memory(
 ) -> Iterator[Violation]:
     """Subsections of an early section that are in use, yet not in its bitmap."""
     kernel, step = context.kernel, context.geometry.pages_per_subsection
-    reserved = kernel.target.enumerator("PG_reserved")
+    reserved = bit_number(kernel.target, "PG_reserved")
     if reserved is None or not context.flags_trusted or not section.is_online:
         return
     for i in range(kernel.sections.subsections_per_section):

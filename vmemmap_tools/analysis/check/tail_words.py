@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ...kernel.bit_numbers import bit_numbers
 from ...kernel.strided import all_equal, strided_u64
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Member:
 
 def flags_mask(context: Context, names: Iterable[str]) -> int:
     """Those of these page flags that the kernel has, and PG_head."""
-    bits = context.kernel.target.enumerators("pageflags")
+    bits = bit_numbers(context.kernel.target, "pageflags")
     mask = context.kernel.pages.head_bit
     for name in names:
         if name in bits:
