@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import lzma
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,20 @@ from drgn.helpers.linux.mm import (
 import vmemmap_tools.drgn_plugin  # noqa: F401 - registers the command
 from tests.model.kernels import GENERATIONS, small
 from tests.samples import open_with_drgn
+from vmemmap_tools.analysis.summary import Summary
 from vmemmap_tools.cli import main
-from vmemmap_tools.drgn_helpers import folio_backing, page_to_nid, page_zonenum
+from vmemmap_tools.drgn_helpers import (
+    folio_backing,
+    page_to_nid,
+    page_zonenum,
+    vmemmap_missing,
+    vmemmap_savings,
+)
+from vmemmap_tools.kernel.kernel import Kernel
+from vmemmap_tools.target.drgn_open import open_dump
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
+CAPTURES = Path(__file__).parents[2] / "vmcores" / "real"
 
 
 @dataclass(frozen=True)
@@ -115,3 +126,19 @@ def test_scripts_answer_as_on_the_dump(
     drgn.set_default_prog(None)
     assert told[0] == told[1]
     assert told[0].out and not told[0].err
+
+
+def test_a_committed_capture_answers_in_plain_drgn_without_vmlinux(
+    tmp_path: Path,
+) -> None:
+    """By the types that were recorded, and with the single words that it holds."""
+    core = tmp_path / "core"
+    packed = CAPTURES / "6.12.118+deb13-cloud-amd64_kaslr.core.xz"
+    core.write_bytes(lzma.decompress(packed.read_bytes()))
+    totals = Summary(Kernel(open_dump(str(core)))).totals()
+    prog = open_with_drgn(str(core))
+    found = vmemmap_savings(prog)
+    assert found.saved_hugetlb == totals["saved_hugetlb_bytes"]
+    assert found.saved_hugetlb is not None and found.saved_hugetlb > 0
+    assert found.saved_dax == totals["saved_dax_bytes"]
+    assert vmemmap_missing(prog) == {}

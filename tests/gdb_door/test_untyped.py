@@ -47,6 +47,16 @@ def test_a_variable_whose_type_the_kernel_tells_is_read(
     assert json.loads(walk.text) == json.loads(plain.text)
 
 
+def test_max_pfn_is_what_it_is_with_dwarf(
+    any_gdb: Gdb, described: Described, tmp_path: Path
+) -> None:
+    question = "lx-pfn_to_page max_pfn - 1"
+    core, vmlinux = described.path / "vmcore", described.path / "vmlinux"
+    (expected,) = ask(any_gdb, core, vmlinux, question)
+    assert expected.error is None and expected.text.startswith("pfn_to_page(0x")
+    assert told(any_gdb, described, tmp_path, question) == [expected]
+
+
 def test_a_variable_without_type_is_named(
     any_gdb: Gdb, described: Described, tmp_path: Path
 ) -> None:
