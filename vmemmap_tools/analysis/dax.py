@@ -66,7 +66,8 @@ def _measure_range(kernel: Kernel, one: DeviceRange) -> DaxRange:
     pgmap, start, end = one.pgmap, one.start, one.end
     compounds = optimised = saved = expected = extra = 0
     knows_sections = not kernel.sections.has_unread(start, end)
-    knows_backing = knows_sections
+    # Without compound pages there is nothing to find in sections.
+    knows_backing = knows_compounds = knows_sections or not pgmap.compound_order
     for head, backing in compounds_of(kernel, pgmap, one.first_pfn, end):
         compounds += 1
         knows_backing = knows_backing and backing.is_known
@@ -90,10 +91,10 @@ def _measure_range(kernel: Kernel, one: DeviceRange) -> DaxRange:
         zone_index=zone_index,
         is_placed=place is not None,
         zone=None if zone_index is None else kernel.zone_name(zone_index),
-        compounds=compounds if knows_sections else None,
+        compounds=compounds if knows_compounds else None,
         optimised=optimised if knows_backing else None,
         saved_pages=saved if knows_backing else None,
-        expected_saved_pages=expected if knows_sections else None,
+        expected_saved_pages=expected if knows_compounds else None,
         generalised_extra_pages=None
         if not knows_backing
         else extra
