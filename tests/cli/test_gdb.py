@@ -137,3 +137,12 @@ def test_gdb_starts_with_the_verbs_in_it(sample: Callable[[str], Sample]) -> Non
     base = two_node.books.data["vmemmap_base_va"]
     assert f"pfn_to_page(0x10) = {int(base, 16) + 16 * 64:#x}\n" in done.stdout
     assert "pfn:0x10," in done.stdout
+
+
+def test_what_follows_two_dashes_is_passed_to_gdb(
+    started: list[str], sample: Callable[[str], Sample]
+) -> None:
+    core = sample("two-node").core
+    assert main(["-c", core, "gdb", "--", "-batch", "-ex", "vmemmap hvo"]) == 0
+    assert started[-3:] == ["-batch", "-ex", "vmemmap hvo"]
+    assert started[1:3] == ["-c", core]
