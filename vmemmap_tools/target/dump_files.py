@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -104,15 +104,18 @@ def inspect_dump(path: str) -> DumpFile:
             raise TargetError(name_dump_inside(path))
         if path == KCORE:
             raise TargetError(f"{KCORE} is the running kernel: use --live")
-        # Kept open for the pages of an incomplete file.
-        file = open(path, "rb")  # noqa: SIM115
-        magic = file.read(16)
-        if magic.startswith(SIGNATURE):
-            return _with_capsule(path, _inspect_kdump(path, file))
-        if magic.startswith(FLATTENED_SIGNATURE):
-            return _inspect_flattened(path, file)
-        with file:
-            return _with_capsule(path, _inspect_elf(path))
+        with ExitStack() as closing:
+            file = closing.enter_context(open(path, "rb"))
+            magic = file.read(16)
+            if magic.startswith(SIGNATURE):
+                dump = _with_capsule(path, _inspect_kdump(path, file))
+            elif magic.startswith(FLATTENED_SIGNATURE):
+                dump = _inspect_flattened(path, file)
+            else:
+                dump = _with_capsule(path, _inspect_elf(path))
+            if isinstance(dump.segments, KdumpPages):
+                closing.pop_all()  # which reads the file for each page
+            return dump
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
 
