@@ -119,7 +119,9 @@ def is_type_checking(node: ast.AST) -> bool:
 def room_of(module: str) -> str:
     """The room of a module; "" for the package itself, which holds only the version."""
     _, _, inside = module.partition(".")
-    return inside.partition(".")[0]
+    room = inside.partition(".")[0]
+    # `python -m vmemmap_tools` is the command line.
+    return "cli" if room == "__main__" else room
 
 
 def module_of(path: Path) -> str:

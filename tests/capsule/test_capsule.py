@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from vmemmap_tools.cli import main
 from vmemmap_tools.model import spec
 from vmemmap_tools.target.base import Fault, TargetError
-from vmemmap_tools.target.drgn_open import inspect_dump, open_dump
+from vmemmap_tools.target.drgn_open import open_dump
+from vmemmap_tools.target.dump_files import inspect_dump
 
 from .made import make_capsule
 

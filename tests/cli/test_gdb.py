@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -137,3 +138,42 @@ def test_gdb_starts_with_the_verbs_in_it(sample: Callable[[str], Sample]) -> Non
     base = two_node.books.data["vmemmap_base_va"]
     assert f"pfn_to_page(0x10) = {int(base, 16) + 16 * 64:#x}\n" in done.stdout
     assert "pfn:0x10," in done.stdout
+
+
+def test_what_follows_two_dashes_is_passed_to_gdb(
+    started: list[str], sample: Callable[[str], Sample]
+) -> None:
+    core = sample("two-node").core
+    assert main(["-c", core, "gdb", "--", "-batch", "-ex", "vmemmap hvo"]) == 0
+    assert started[-3:] == ["-batch", "-ex", "vmemmap hvo"]
+    assert started[1:3] == ["-c", core]
+
+
+def test_a_packed_core_is_named_with_its_packer(
+    started: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "vmcore.gz"
+    path.write_bytes(gzip.compress(b"x"))
+    assert main(["-c", str(path), "gdb"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path} is packed by gzip" in line and not started
+
+
+def test_in_gdb_an_incomplete_dump_has_one_warning(
+    sample: Callable[[str], Sample], tmp_path: Path
+) -> None:
+    require_tool("gdb")
+    two_node, path = sample("two-node"), tmp_path / "vmcore"
+    subprocess.run(["cp", "--sparse=always", two_node.core, path], check=True)
+    os.truncate(path, path.stat().st_size - 4096)
+    batch = ["-nx", "-batch", "-ex", "vmemmap hvo", "-ex", "vmemmap zones"]
+    done = subprocess.run(
+        [*CLI, "-c", path, "-s", two_node.vmlinux, "gdb", "--", *batch],
+        env={**os.environ, "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    warning = f"vmemmap: warning: {path} is cut short: 4096 of"
+    assert done.stderr.count(warning) == 1 and "OPTIMISED" in done.stdout

@@ -3,20 +3,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Callable
 
 import drgn
 import pytest
-from drgn.commands import DEFAULT_COMMAND_NAMESPACE, CommandError, run_command
+from drgn.commands import (
+    DEFAULT_COMMAND_NAMESPACE,
+    CommandError,
+    CommandExitStatusError,
+    run_command,
+)
 from drgn.helpers.linux.mm import pfn_to_page
 
 from tests.drgn_plugin.doors import by_command_line, by_drgn
 from tests.model.kernels import small
 from tests.samples import Sample, open_with_drgn
-from tests.target.dumps import core as tiny_core
 from vmemmap_tools import drgn_plugin
 from vmemmap_tools.drgn_helpers.reading import kernel_for_report
 from vmemmap_tools.kernel.kernel import Kernel
@@ -158,13 +165,46 @@ def test_check_returns_one_for_an_error_and_help_nothing(
 # The file behind the Program
 
 
-def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+def test_of_a_file_that_was_cut_short_it_warns_once(
+    dump: Sample, tmp_path: Path
+) -> None:
     path = tmp_path / "vmcore"
-    path.write_bytes(tiny_core())
-    prog = open_with_drgn(str(path))
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - 4096)
-    assert "is truncated" in failure(prog, "hvo")
+    subprocess.run(["cp", "--sparse=always", dump.core, path], check=True)
+    os.truncate(path, path.stat().st_size - 4096)
+    prog = open_with_drgn(str(path), dump.vmlinux)
+    _, err = by_drgn(prog, "hvo")
+    (line,) = err.splitlines()
+    assert line.startswith(f"vmemmap: warning: {path} is cut short: 4096 of ")
+    assert by_drgn(prog, "summary")[1] == ""
+
+
+# Pipes
+
+
+def test_a_pipe_works_where_standard_output_is_no_file(prog: drgn.Program) -> None:
+    whole, _ = by_drgn(prog, "hvo")
+    assert by_drgn(prog, "hvo | tail -1") == (whole.splitlines(True)[-1], "")
+
+
+def test_a_reader_that_fails_there_is_an_error_of_drgn(prog: drgn.Program) -> None:
+    with (
+        pytest.raises(CommandExitStatusError),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        run_command(prog, "vmemmap hvo | cat; exit 3", globals={})
+    assert "OPTIMISED" in out.getvalue()
+
+
+def test_a_pipe_does_not_overtake_what_is_buffered(
+    prog: drgn.Program, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        os.fdopen(os.dup(1), "w", buffering=1 << 20) as buffered,
+        contextlib.redirect_stdout(buffered),
+    ):
+        print("first")
+        run_command(prog, "vmemmap hvo | head -1", globals={})
+    assert capfd.readouterr().out.splitlines()[0] == "first"
 
 
 def test_a_file_that_is_gone_is_named_as_such(dump: Sample, tmp_path: Path) -> None:

@@ -95,3 +95,16 @@ def test_addresses_that_only_repeat_physical_ones_are_not_virtual() -> None:
     assert virtual_segments(plain) == []
     mapped = load(0x1000, 0, 16, 16, va=0xFFFF888000001000)
     assert virtual_segments([*plain, mapped]) == [*plain, mapped]
+
+
+def test_what_the_file_ends_before_is_cut() -> None:
+    segment = Segment(PT_LOAD, 6, 0, 0, 0x1000, 64, 96, 16)
+    memory = by_pa(segment)
+    assert memory.read(0x1000, 16) == FILE[:16]
+    assert absent(memory, 0x1000, 17) == (0x1010, "cut")
+    assert absent(memory, 0x1040, 1) == (0x1040, "excluded")
+    assert [(e.start, e.is_cut) for e in memory.extents()] == [
+        (0x1000, False),
+        (0x1010, True),
+        (0x1040, False),
+    ]

@@ -280,3 +280,27 @@ def test_a_file_cut_anywhere_raises_nothing_but_elf_errors(length: int) -> None:
     data = elf([Load(0, b"x" * 64)], note("VMCOREINFO", b"a=b\n"), use_xnum=True)
     with contextlib.suppress(ElfError):
         exercise(data[:length])
+
+
+def test_what_the_file_ends_before_is_cut_and_what_was_left_out_is_excluded() -> None:
+    data = elf([Load(0, b"a" * 64, 96), Load(128, b"b" * 64)])
+    found = SegmentMap(read(data[:-96]).loads())
+    assert [found.first_absent(pa, 1) for pa in (0, 31, 32, 63, 64, 95)] == [
+        None,
+        None,
+        (32, "cut"),
+        (63, "cut"),
+        (64, "excluded"),
+        (95, "excluded"),
+    ]
+    # Its header is there, its bytes lie wholly beyond the end.
+    assert found.first_absent(128, 64) == (128, "cut")
+    assert found.first_absent(96, 1) == (96, "outside")
+    assert found.has_holes
+
+
+def test_makedumpfiles_mark_of_an_incomplete_file_is_seen() -> None:
+    data = bytearray(elf([Load(0, b"x")]))
+    assert not read(bytes(data)).is_incomplete
+    data[48] |= 1
+    assert read(bytes(data)).is_incomplete

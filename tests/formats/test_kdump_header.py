@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmemmap_tools.formats.kdump_header import KdumpError, KdumpHeader
+from vmemmap_tools.formats.kdump_header import KdumpError, KdumpHeader, KdumpPages
 
 BLOCK = 4096
 DATA = 5 * BLOCK
@@ -37,9 +37,13 @@ def kdump(pages: str) -> bytes:
     return front.ljust(end, b"\xff")
 
 
-def missing(data: bytes) -> int:
+def opened(data: bytes) -> KdumpPages:
     file = io.BytesIO(data)
-    return KdumpHeader.read(file).missing_bytes(file)
+    return KdumpPages(file, KdumpHeader.read(file))
+
+
+def missing(data: bytes) -> int:
+    return opened(data).missing_bytes
 
 
 @pytest.mark.parametrize("pages", ["d", "zd", "zdz", "zddzzz", "z", "zz"])
@@ -100,8 +104,76 @@ def test_a_block_size_that_cannot_be_is_damage(block_size: int) -> None:
         KdumpHeader.read(io.BytesIO(bytes(data)))
 
 
-def test_a_file_cut_within_its_bitmaps_is_noticed() -> None:
-    assert missing(kdump("d")[: 3 * BLOCK]) == BLOCK
+def test_a_file_cut_within_its_bitmaps_cannot_be_used() -> None:
+    with pytest.raises(KdumpError, match=f"bitmaps \\({BLOCK} bytes"):
+        missing(kdump("d")[: 3 * BLOCK])
+
+
+def test_a_file_cut_within_its_sub_header_is_called_truncated() -> None:
+    with pytest.raises(KdumpError, match="truncated within the kdump sub-header"):
+        KdumpHeader.read(io.BytesIO(kdump("d")[: BLOCK + 50]))
+
+
+def absent(pages: KdumpPages, count: int) -> list[int]:
+    """The numbers of the pages that are cut."""
+    return [i for i in range(count) if pages.first_absent(i * BLOCK, 1)]
+
+
+def test_pages_whose_data_lies_beyond_the_end_are_cut() -> None:
+    whole = kdump("zdzddz")
+    assert absent(opened(whole), 6) == [] and opened(whole).absent() == 0
+    cut = opened(whole[: -FULL - 1])
+    assert absent(cut, 6) == [3, 4] and cut.absent() == 2
+    assert cut.first_absent(0, 6 * BLOCK) == (3 * BLOCK, "cut")
+    assert cut.first_absent(3 * BLOCK + 8, 8) == (3 * BLOCK + 8, "cut")
+
+
+def test_pages_whose_descriptor_lies_beyond_the_end_are_cut() -> None:
+    cut = opened(kdump("zd")[: 4 * BLOCK + 30])
+    assert cut.absent() == 2  # the one page with a descriptor has no data
+    assert cut.first_held() is None
+
+
+def test_a_frame_that_the_bitmap_leaves_out_is_not_called_cut() -> None:
+    assert opened(kdump("dd")[:-1]).first_absent(2 * BLOCK, 8) is None
+
+
+def marked(data: bytes, status: int) -> bytes:
+    changed = bytearray(data)
+    struct.pack_into("<I", changed, 424, status)
+    return bytes(changed)
+
+
+def test_in_an_incomplete_dump_a_descriptor_of_zeros_is_a_page_not_written() -> None:
+    data = bytearray(marked(kdump("ddd"), 9))
+    data[4 * BLOCK + 24 : 4 * BLOCK + 72] = bytes(48)
+    pages = opened(bytes(data))
+    assert pages.has_holes and pages.absent() == 2
+    assert absent(pages, 3) == [1, 2] and pages.first_held() == 0
+
+
+def test_the_status_word_tells_whether_makedumpfile_could_write_all() -> None:
+    for status, is_incomplete in ((0, False), (1, False), (8, True), (9, True)):
+        header = KdumpHeader.read(io.BytesIO(marked(kdump("d"), status)))
+        assert header.is_incomplete == is_incomplete
+
+
+@pytest.mark.parametrize(("version", "frames"), [(2, (5, 9)), (6, (7, 11))])
+def test_a_part_of_a_split_dump_names_its_frames(
+    version: int, frames: tuple[int, int]
+) -> None:
+    data = bytearray(kdump("d"))
+    struct.pack_into("<i", data, 8, version)
+    struct.pack_into("<qiiQQ", data, BLOCK, 0, 1, 1, 5, 9)
+    struct.pack_into("<QQ", data, BLOCK + 80, 7, 11)
+    assert KdumpHeader.read(io.BytesIO(bytes(data))).split == frames
+
+
+def test_descriptors_that_lead_far_beyond_the_end_are_damage() -> None:
+    data = bytearray(kdump("dd"))
+    struct.pack_into("<Q", data, 4 * BLOCK + 24, 1 << 60)
+    with pytest.raises(KdumpError, match="a transfer as text does that"):
+        opened(bytes(data))
 
 
 @given(st.binary(max_size=600), st.integers(0, 500))
@@ -110,4 +182,4 @@ def test_random_bytes_are_a_header_or_one_kind_of_error(noise: bytes, at: int) -
     data[at : at + len(noise)] = noise
     file = io.BytesIO(bytes(data))
     with contextlib.suppress(KdumpError):
-        assert KdumpHeader.read(file).missing_bytes(file) >= 0
+        assert KdumpPages(file, KdumpHeader.read(file)).missing_bytes >= 0

@@ -69,25 +69,39 @@ def test_the_kdump_as_qemu_writes_it(run: Run, compare: Compare) -> None:
     refuses(compare, "raw kdump", ended, run.kdump_raw.name, "utsname", "format=elf")
 
 
+def warns(
+    compare: Compare, what: str, ended: subprocess.CompletedProcess[str], *said: str
+) -> None:
+    """Compare with an incomplete dump: a first line on standard error says so."""
+    lines = ended.stderr.splitlines() or [""]
+    compare.true(f"{what}: not taken for a crash", ended.returncode in (0, 1, 2), "")
+    compare.true(
+        f"{what}: says that the dump is cut",
+        all(words in lines[0] for words in said),
+        lines[0],
+    )
+
+
 def test_an_elf_dump_cut_short(run: Run, compare: Compare, scratch: Path) -> None:
-    for size in (300, 2000, run.elf.stat().st_size // 2, run.elf.stat().st_size - 999):
+    for size in (300, 2000):
         path = headers_only(run.elf, scratch / "cut.elf", size)
         ended = vmemmap("-c", path, "-s", run.vmlinux)
         refuses(compare, f"ELF cut to {size} bytes", ended, "cut.elf", "copy it again")
+    for size in (run.elf.stat().st_size // 2, run.elf.stat().st_size - 999):
+        path = headers_only(run.elf, scratch / "cut.elf", size)
+        ended = vmemmap("-c", path, "-s", run.vmlinux)
+        warns(compare, f"ELF cut to {size} bytes", ended, "cut.elf is cut short")
 
 
 def test_a_kdump_cut_short(run: Run, compare: Compare, scratch: Path) -> None:
-    for size in (300, 5000, 1 << 20, run.kdump.stat().st_size // 2, -1):
+    for size in (300, 5000):
         path = copy_part(run.kdump, scratch / "cut.kdump", size)
         ended = vmemmap("-c", path, "-s", run.vmlinux)
-        refuses(
-            compare,
-            f"kdump cut to {size} bytes",
-            ended,
-            "cut.kdump",
-            "truncated",
-            "copy it again",
-        )
+        refuses(compare, f"kdump cut to {size} bytes", ended, "copy it again")
+    for size in (run.kdump.stat().st_size // 2, -1):
+        path = copy_part(run.kdump, scratch / "cut.kdump", size)
+        ended = vmemmap("-c", path, "-s", run.vmlinux)
+        warns(compare, f"kdump cut to {size} bytes", ended, "cut.kdump is cut short")
 
 
 def test_an_elf_dump_whose_data_was_lost(

@@ -63,8 +63,13 @@ CASES = [
     Case("a 32-bit ELF", lambda d: [write_core(d, b"\x7fELF\x01" * 99)], "64-bit"),
     Case("a vmlinux as dump", lambda d: [vmlinux(d)], "give a vmlinux with -s"),
     Case("no note", lambda d: [write_core(d, core(has_note=False))], "--vmcoreinfo"),
-    Case("a cut dump", lambda d: [write_core(d, core()[:-5000])], "is truncated"),
-    Case("a cut header", lambda d: [write_core(d, core()[:200])], "truncated"),
+    Case("a cut dump", lambda d: [write_core(d, core()[:-5000])], "5000 of "),
+    Case("a cut header", lambda d: [write_core(d, core()[:200])], "is cut short"),
+    Case(
+        "cut notes",
+        lambda d: [write_core(d, core()[: core().index(b"OSRELEASE")])],
+        "is cut short before the end of its notes",
+    ),
     Case(
         "no release", lambda d: [write_core(d, core({"OSRELEASE": None}))], "OSRELEASE"
     ),
@@ -73,8 +78,12 @@ CASES = [
         lambda d: [write_core(d, core({"PAGESIZE": "5"}))],
         "PAGESIZE",
     ),
-    Case("an empty kdump header", lambda d: [kdump(d, utsname=b"")], "names no system"),
-    Case("a cut kdump", lambda d: [kdump(d)], "is truncated"),
+    Case(
+        "an empty kdump header",
+        lambda d: [kdump(d, utsname=b"", blocks=2)],
+        "names no system",
+    ),
+    Case("a cut kdump", lambda d: [kdump(d)], "is truncated within the kdump"),
     Case(
         "a flattened dump cut short",
         lambda d: [write_core(d, b"makedumpfile".ljust(4096, b"\0"))],

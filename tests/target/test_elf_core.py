@@ -106,7 +106,10 @@ NO_CORES = {
     "a text": (b"no ELF at all" * 100, "is no ELF core"),
     "nothing": (b"", "is no ELF core"),
     "half a header": (core()[:40], "is no ELF core"),
-    "half a file": (core()[:-1], "truncated: its headers name"),
+    "half its notes": (
+        core()[: core().index(b"OSRELEASE")],
+        "before the end of its notes",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import click
 
 from ..formats.elf import ET_CORE, Elf, ElfError
 from ..target.base import TargetError
-from .open import Opening, check_file
+from ..target.dump_files import other_format
+from .open import Opening, check_files
 
 __all__ = ["command", "find_script"]
 
@@ -35,9 +37,18 @@ KDUMP = (b"KDUMP   ", b"DISKDUMP", b"makedumpfile")
 @click.option(
     "--script", is_flag=True, help="Print the path of the script to source in gdb."
 )
+@click.argument("arguments", nargs=-1, metavar="[-- GDB-ARGUMENT...]")
 @click.pass_context
-def command(ctx: click.Context, /, remote: str | None, script: bool) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    remote: str | None,
+    script: bool,
+    arguments: tuple[str, ...],
+) -> None:
     """Start gdb on CORE, or on a machine's gdb stub, with these verbs in it.
+
+    What follows -- is passed to gdb: vmemmap -c CORE gdb -- -batch -ex 'vmemmap hvo'.
 
     The vmlinux of -s gives gdb its symbols; KASLR may stay on. In gdb, 'vmemmap' lists
     the verbs; lx-pfn_to_page and its kin are there as well.
@@ -54,9 +65,9 @@ def command(ctx: click.Context, /, remote: str | None, script: bool) -> None:
     program = shutil.which("gdb")
     if program is None:
         raise TargetError("gdb is not installed: install the package gdb")
-    arguments = [program, *_arguments(opening, remote, path)]
+    line = [program, *_arguments(opening, remote, path), *arguments]
     os.environ[SITE] = os.pathsep.join(_sites())
-    os.execv(program, arguments)
+    os.execv(program, line)
 
 
 def find_script() -> Path:
@@ -83,8 +94,7 @@ def _arguments(opening: Opening, remote: str | None, script: Path) -> Iterator[s
     named = tuple(path for path in opening.symbols if not _is_vmlinux(path))
     vmlinux = [path for path in opening.symbols if path not in named]
     core = None if remote is not None else opening.core or "/proc/kcore"
-    for path in filter(None, (core, *opening.symbols, opening.vmcoreinfo)):
-        check_file(path)
+    check_files(replace(opening, core=core))
     if core is not None:
         _require_elf(core)
         yield from ("-c", core)
@@ -123,6 +133,9 @@ def _require_elf(core: str) -> None:
             "vmemmap -c CORE -s VMLINUX capsule OUT; or write whole dumps as ELF: "
             "makedumpfile -E in place of -c, -l or -z, or a copy of /proc/vmcore"
         )
+    other = other_format(core)
+    if other is not None:
+        raise TargetError(other)
 
 
 def _sites() -> Iterator[str]:

@@ -15,17 +15,34 @@ import click
 
 from ..commands.session import Session
 from ..render import Column, Report
+from ..target.base import TargetError
 
 if TYPE_CHECKING:
     from ..model.spec import Spec
 
 __all__ = ["command"]
 
+NEEDED = ("numpy", "tomli")
+"""Packages of the extra ``vmemmap_tools[model]``; tomli before Python 3.11."""
 VARIANTS = ("vmcore", "physical", "kcore")
 """How the vmcore's program headers look; see `vmemmap model build --help`."""
 
 
-@click.group("model", invoke_without_command=True)
+class ModelGroup(click.Group):
+    """The model's verbs. Without numpy they say how to install it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in NEEDED:
+                raise
+            raise TargetError(
+                f"model needs {error.name}: pip install 'vmemmap_tools[model]'"
+            ) from None
+
+
+@click.group("model", cls=ModelGroup, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
     """Build synthetic dumps: a simulated machine of any generation.

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Callable
 import click
 
 from ..kernel.progress import Progress, silent
-from ..target.base import Target, TargetError, TypeSource
+from ..target.base import Target, TargetError, TypeSource, incomplete
+from ..target.dump_files import name_dump_inside
 from ..target.vmcoreinfo import read_vmcoreinfo
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
 
-__all__ = ["Opening", "check_file", "lazily", "open_kernel"]
+__all__ = ["Opening", "check_files", "lazily", "open_kernel"]
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,14 @@ def lazily(opening: Opening, progress: Progress = silent) -> Callable[[], Kernel
 
 def open_kernel(opening: Opening) -> Kernel:
     """Open what the options name. Raises `TargetError`."""
-    for path in filter(None, (opening.core, *opening.symbols, opening.vmcoreinfo)):
-        check_file(path)
+    check_files(opening)
     from ..kernel.kernel import Kernel
 
-    return Kernel(_open_target(opening))
+    target = _open_target(opening)
+    warning = incomplete(target)
+    if warning:
+        click.echo(f"vmemmap: {warning}", err=True)
+    return Kernel(target)
 
 
 def _open_target(opening: Opening) -> Target:
@@ -96,6 +100,17 @@ def _open_target(opening: Opening) -> Target:
     if opening.qemu is not None:
         return open_qemu(opening.qemu, opening.symbols, note, opening.types)
     return open_live(opening.symbols, opening.types)
+
+
+def check_files(opening: Opening) -> None:
+    """Refuse files that cannot be read. Raises `TargetError`."""
+    if opening.core is not None and os.path.isdir(opening.core):
+        try:
+            raise TargetError(name_dump_inside(opening.core))
+        except OSError as error:
+            raise TargetError(f"{opening.core}: {error.strerror}") from None
+    for path in filter(None, (opening.core, *opening.symbols, opening.vmcoreinfo)):
+        check_file(path)
 
 
 def check_file(path: str) -> None:

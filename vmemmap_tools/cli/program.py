@@ -22,6 +22,7 @@ from .. import __version__
 from ..commands import VERBS, VerbGroup
 from ..commands.progress import terminal_progress
 from ..commands.session import Session
+from ..formats.elf import ET_CORE, Elf, ElfError
 from ..render.text import escape, internal_error
 from ..target.base import TYPE_SOURCES, Fault, TargetError
 from . import INTERRUPTED
@@ -51,11 +52,38 @@ READER_GONE = 128 + 13
 class CommandLine(VerbGroup):
     """The verbs as a program. Knows that users first try ``vmemmap vmcore``."""
 
-    def hint(self, ctx: click.Context, name: str) -> str:
-        """A file in the verb's place was meant as the dump to read."""
-        if os.path.exists(name):
-            return f"; to read a dump: {PROGRAM} -c {name}"
-        return super().hint(ctx, name)
+    def hint(self, ctx: click.Context, name: str, others: Sequence[str] = ()) -> str:
+        """A file in the verb's place was meant as the dump or vmlinux to read.
+
+        crash takes both without options, the vmlinux first.
+        """
+        files = [word for word in (name, *others[:1]) if os.path.exists(word)]
+        if name not in files:
+            return super().hint(ctx, name, others)
+        kernels = [path for path in files if _is_vmlinux(path)]
+        dumps = [path for path in files if path not in kernels]
+        core = ctx.params.get("core") or next(iter(dumps), "VMCORE")
+        words = [PROGRAM, "-c", core]
+        if kernels:
+            words += ["-s", kernels[0]]
+        return f"; to read a dump: {' '.join(words)}"
+
+
+class CoreOption(click.Option):
+    """-c, which some give once for each part of a split dump."""
+
+    repeat_hint = (
+        "; the parts of a split dump are joined by 'makedumpfile --reassemble PART1 "
+        "PART2 ... OUT'"
+    )
+
+
+def _is_vmlinux(path: str) -> bool:
+    try:
+        with Elf(path) as elf:
+            return bool(elf.type != ET_CORE)
+    except (OSError, ElfError):
+        return False
 
 
 @click.group(
@@ -66,7 +94,13 @@ class CommandLine(VerbGroup):
     epilog="Without -c, --live or --qemu the running kernel is read. "
     f"'{PROGRAM} VERB --help' explains a verb.",
 )
-@click.option("-c", "--core", metavar="CORE", help="Read this vmcore (ELF or kdump).")
+@click.option(
+    "-c",
+    "--core",
+    cls=CoreOption,
+    metavar="CORE",
+    help="Read this vmcore (ELF or kdump).",
+)
 @click.option("--live", is_flag=True, help="Read the running kernel (the default).")
 @click.option("--qemu", metavar="SOCK", help="Read a QEMU guest at this QMP socket.")
 @click.option(

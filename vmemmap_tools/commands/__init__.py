@@ -9,14 +9,14 @@ with a Session as ``obj``. Nothing here knows a door.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
 
-from .options import any_format_option, format_option, refuse_format
+from .options import any_format_option, format_option, refuse_format, refuse_repeats
 
 __all__ = ["DEFAULT_VERB", "VERBS", "VerbGroup"]
 
@@ -55,6 +55,7 @@ class VerbGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.verbs = verbs
         any_format_option(self)
+        refuse_repeats(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of ``verbs``, not of the alphabet."""
@@ -66,9 +67,12 @@ class VerbGroup(click.Group):
         if cmd_name not in self.verbs:
             return super().get_command(ctx, cmd_name)
         command: click.Command = import_module(self.verbs[cmd_name]).command
-        if not isinstance(command, click.Group):
+        if isinstance(command, click.Group):
+            for below in command.commands.values():
+                refuse_repeats(below)
+        else:
             _accept_format(command)
-        return command
+        return refuse_repeats(command)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb, or the default one when none is given."""
@@ -88,14 +92,14 @@ class VerbGroup(click.Group):
         name = args[0]
         is_word = not name.startswith("-") and not ctx.resilient_parsing
         if is_word and self.get_command(ctx, name) is None:
-            ctx.fail(f"no verb {name!r}{self.hint(ctx, name)}")
+            ctx.fail(f"no verb {name!r}{self.hint(ctx, name, args[1:])}")
         found, command, others = super().resolve_command(ctx, args)
         if command is not None and not ctx.resilient_parsing:
             refuse_format(ctx, command, name)
         return found, command, others
 
-    def hint(self, ctx: click.Context, name: str) -> str:
-        """End of the sentence about an unknown verb."""
+    def hint(self, ctx: click.Context, name: str, others: Sequence[str] = ()) -> str:
+        """End of the sentence about an unknown verb; ``others`` are the words after."""
         near = get_close_matches(name, self.list_commands(ctx), n=2)
         return f"; did you mean {' or '.join(near)}?" if near else ""
 

@@ -33,6 +33,7 @@ __all__ = [
     "order_option",
     "pfn_option",
     "refuse_format",
+    "refuse_repeats",
     "section_option",
     "size",
     "target_word",
@@ -225,6 +226,46 @@ def refuse_format(context: click.Context, command: click.Command, name: str) -> 
                 break
             return
     context.fail(f"{name} has no {session.format} form: only check has")
+
+
+def refuse_repeats(command: click.Command) -> click.Command:
+    """Make a command refuse an option of one value that is given twice.
+
+    click takes the last one silently. Calling this again changes nothing.
+    """
+    if getattr(command, "refuses_repeats", False):
+        return command
+    make_parser = command.make_parser
+
+    def make_strict_parser(context: click.Context) -> Any:
+        parser = make_parser(context)
+        parse_args = parser.parse_args
+
+        def parse_strictly(*args: Any, **kwargs: Any) -> Any:
+            found = parse_args(*args, **kwargs)
+            given: set[str | None] = set()
+            for option in found[2]:
+                if isinstance(option, click.Option) and _takes_one_value(option):
+                    if option.name in given:
+                        context.fail(_repeated(option))
+                    given.add(option.name)
+            return found
+
+        parser.parse_args = parse_strictly  # type: ignore[method-assign]
+        return parser
+
+    command.make_parser = make_strict_parser  # type: ignore[method-assign,assignment]
+    command.refuses_repeats = True  # type: ignore[attr-defined]
+    return command
+
+
+def _takes_one_value(option: click.Option) -> bool:
+    return not (option.multiple or option.is_flag or option.count)
+
+
+def _repeated(option: click.Option) -> str:
+    hint = getattr(option, "repeat_hint", "")
+    return f"{' / '.join(option.opts)} is given twice, and takes one value{hint}"
 
 
 def node_option(command: Decorated) -> Decorated:

@@ -123,8 +123,8 @@ def vmemmap_missing(prog: Program) -> dict[str, dict[str, int]]:
     >>> vmemmap_missing()
     {}
 
-    :return: ``{kind: {what: count}}`` with the kinds ``"excluded"`` and ``"outside"``
-        (the dump lacks it), ``"unmapped"`` and ``"io"``
+    :return: ``{kind: {what: count}}`` with the kinds ``"excluded"``, ``"cut"`` and
+        ``"outside"`` (the dump lacks it), ``"unmapped"`` and ``"io"``
     """
     return layout_of(prog).missing.as_dict()
 

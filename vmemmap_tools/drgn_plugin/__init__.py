@@ -7,8 +7,12 @@ but drgn is imported here: click, tabulate and the analysis come with the first 
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from drgn import Program, ProgramFlags
@@ -47,7 +51,6 @@ def register() -> None:
 
 
 def _register_in(namespace: Any) -> None:
-    from drgn.commands import parse_shell_command
     from drgn.commands.linux import linux_kernel_custom_command
 
     linux_kernel_custom_command(
@@ -55,14 +58,69 @@ def _register_in(namespace: Any) -> None:
         description=DESCRIPTION,
         usage=USAGE,
         long_description=LONG_DESCRIPTION,
-        parse=parse_shell_command,
+        parse=_parse,
         namespace=namespace,
     )(_vmemmap)
+
+
+class _Piped(list[str]):
+    """Arguments of a command whose output is piped to a shell command by us."""
+
+    pipeline = ""
+
+
+def _parse(source: str) -> Any:
+    """Split a line into arguments, redirections and a pipe.
+
+    drgn starts the reader of a pipe with this process's standard output. What Python
+    still buffers is flushed first, lest it appear after the reader's. A standard output
+    without a file descriptor (a notebook's) is none that a process can write to: then
+    the command runs first and its output is passed through the pipe here.
+    """
+    from drgn.commands import parse_shell_command
+
+    parsed = parse_shell_command(source)
+    sys.stdout.flush()
+    if parsed.pipeline is None or parsed.redirections:
+        return parsed
+    try:
+        sys.stdout.fileno()
+        return parsed
+    except (AttributeError, OSError):
+        args = _Piped(parsed.args)
+        args.pipeline = parsed.pipeline
+        return dataclasses.replace(parsed, args=args, pipeline=None)
+
+
+def _through_pipe(prog: Program, args: _Piped, **kwargs: Any) -> int | None:
+    """Run the command, then the pipe's reader with its output."""
+    from drgn.commands import CommandExitStatusError
+
+    from .command import run
+
+    output = io.StringIO()
+    with redirect_stdout(output):
+        status = run(prog, list(args), kwargs.get("globals") or {})
+    done = subprocess.run(
+        args.pipeline,
+        shell=True,
+        input=output.getvalue(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        raise CommandExitStatusError(args.pipeline, done.returncode)
+    return status
 
 
 def _vmemmap(
     prog: Program, name: str, args: Sequence[str], /, **kwargs: Any
 ) -> int | None:
+    if isinstance(args, _Piped):
+        return _through_pipe(prog, args, **kwargs)
     from .command import run
 
     return run(prog, args, kwargs.get("globals") or {})

@@ -16,12 +16,15 @@ from ..commands import VerbGroup
 from ..commands.progress import terminal_progress
 from ..commands.session import Session
 from ..drgn_helpers.reading import forget, kernel_for_report
+from ..kernel.kernel import Kernel
 from ..render.text import escape, internal_error
-from ..target.base import Fault, TargetError
+from ..target.base import Fault, TargetError, incomplete
 
 __all__ = ["run", "vmemmap"]
 
 NAME = "%vmemmap"
+WARNED = "vmemmap_tools incomplete"
+"""In `drgn.Program.cache`: the warning of an incomplete dump was printed."""
 
 
 @click.group(
@@ -47,7 +50,7 @@ def run(
     error. Raises drgn's CommandError with one line for whatever goes wrong.
     """
     session = Session(
-        open_kernel=lru_cache(maxsize=1)(lambda: kernel_for_report(prog)),
+        open_kernel=lru_cache(maxsize=1)(lambda: _kernel(prog)),
         progress=terminal_progress,
         evaluate=lambda word: _value_of(variables, word),
     )
@@ -69,6 +72,16 @@ def run(
             traceback.print_exc()
         raise CommandError(_line(_explain(error))) from None
     return None
+
+
+def _kernel(prog: Program) -> Kernel:
+    """The Kernel of a session. Warns once of a dump that is incomplete."""
+    kernel = kernel_for_report(prog)
+    warning = incomplete(kernel.target)
+    if warning and not prog.cache.get(WARNED):
+        prog.cache[WARNED] = True
+        click.echo(f"vmemmap: {warning}", err=True)
+    return kernel
 
 
 def _value_of(variables: Mapping[str, Any], word: str) -> int | None:

@@ -12,7 +12,7 @@ import bisect
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 __all__ = [
@@ -41,6 +41,7 @@ NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
 """``p_paddr`` of a segment that has no physical address."""
 
 NT_GNU_BUILD_ID = 3
+PRESENT, CUT, EXCLUDED = "present", "cut", "excluded"
 MAX_NOTE_BYTES = 64 << 20
 """No kernel writes more notes than this (a note per CPU); a larger size is damage."""
 MAX_SECTIONS = 1 << 20
@@ -48,6 +49,8 @@ MAX_SEGMENTS = 1 << 20
 """A capsule of 1 TiB has half as many; dumps of whole machines have some hundred."""
 MAX_SECTION_BYTES = 1 << 28
 """The largest section that is read whole, a symbol table, has a tenth of it."""
+DUMP_ELF_INCOMPLETE = 1
+"""In ``e_flags``: makedumpfile could not write all, mostly for want of space."""
 
 
 class ElfError(ValueError):
@@ -73,6 +76,21 @@ class Segment:
     file_size: int
     memory_size: int
     present_size: int
+
+    def parts(self) -> Iterator[tuple[int, int, str]]:
+        """The segment in parts: start, end (bytes from its start) and state.
+
+        The state is "present", "cut" (the file ends before) or "excluded" (left out).
+        """
+        start = 0
+        for end, state in (
+            (self.present_size, PRESENT),
+            (self.file_size, CUT),
+            (self.memory_size, EXCLUDED),
+        ):
+            if min(end, self.memory_size) > start:
+                yield start, min(end, self.memory_size), state
+                start = end
 
 
 @dataclass(frozen=True)
@@ -100,11 +118,15 @@ class Note:
 
 @dataclass(frozen=True)
 class PhysicalExtent:
-    """Physical addresses ``start <= pa < end``, in the file or not (``present``)."""
+    """Physical addresses ``start <= pa < end``, in the file or not (``present``).
+
+    ``is_cut``: not present because the file ends before them.
+    """
 
     start: int
     end: int
     present: bool
+    is_cut: bool = False
 
 
 class Elf:
@@ -140,6 +162,18 @@ class Elf:
             )
         self._file.seek(offset)
         return self._file.read(size)
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether makedumpfile marked the file incomplete (its DUMP_ELF_INCOMPLETE)."""
+        return bool(self.flags & DUMP_ELF_INCOMPLETE)
+
+    @property
+    def are_notes_cut(self) -> bool:
+        """Whether notes lie beyond the end of the file."""
+        return any(
+            s.present_size < s.file_size for s in self.segments if s.type == PT_NOTE
+        )
 
     @property
     def is_truncated(self) -> bool:
@@ -226,13 +260,13 @@ class Elf:
         self._order = "<" if ident[5] == 1 else ">"
         header = struct.unpack(self._order + "HHIQQQIHHHHHH", self.read_at(16, 48))
         self.type, self.machine = header[0], header[1]
-        self._phoff, self._shoff = header[4], header[5]
+        self._phoff, self._shoff, self.flags = header[4:7]
         self._phentsize, self._phnum = header[8], header[9]
         self._shentsize, self._shnum, self._shstrndx = header[10:13]
         if self._shoff and (self._phnum == PN_XNUM or not self._shnum):
             # Counts that do not fit into 16 bits stand in section header 0.
             if self._shoff + 64 > self.file_size:
-                raise ElfError("section header 0 lies beyond the end of the file")
+                raise ElfCutShort("section header 0 lies beyond the end of the file")
             first = struct.unpack(
                 self._order + "IIQQQQIIQQ", self.read_at(self._shoff, 64)
             )
@@ -290,8 +324,8 @@ class SegmentMap:
     def first_absent(self, pa: int, size: int) -> tuple[int, str] | None:
         """The first address of ``pa .. pa+size`` that the dump lacks, and why.
 
-        The reason is "excluded" (named by a header, left out of the file) or "outside".
-        None when everything is there.
+        The reason is "excluded" (named by a header, left out of the file), "cut" (the
+        file ends before it) or "outside". None when everything is there.
         """
         position, end = pa, pa + size
         while position < end:
@@ -300,26 +334,23 @@ class SegmentMap:
                 return position, "outside"
             extent = self.extents[index]
             if not extent.present:
-                return position, "excluded"
+                return position, "cut" if extent.is_cut else "excluded"
             position = extent.end
         return None
 
 
 def _flatten(segments: list[Segment]) -> list[PhysicalExtent]:
     """Disjoint sorted extents; of overlapping segments the later one wins."""
-    pieces: list[tuple[int, int, int, bool]] = []
+    pieces: list[tuple[int, int, int, str]] = []
     for rank, s in enumerate(segments):
         if s.type != PT_LOAD or s.pa == NO_ADDRESS or not s.memory_size:
             continue
-        held = s.pa + min(s.present_size, s.memory_size)
-        if held > s.pa:
-            pieces.append((s.pa, held, rank, True))
-        if s.pa + s.memory_size > held:
-            pieces.append((held, s.pa + s.memory_size, rank, False))
+        for start, end, state in s.parts():
+            pieces.append((s.pa + start, s.pa + end, rank, state))
     edges = sorted({edge for p in pieces for edge in p[:2]})
     pieces.sort()
     extents: list[PhysicalExtent] = []
-    active: list[tuple[int, int, int, bool]] = []
+    active: list[tuple[int, int, int, str]] = []
     upcoming = 0
     for start, end in zip(edges, edges[1:]):
         while upcoming < len(pieces) and pieces[upcoming][0] <= start:
@@ -328,9 +359,15 @@ def _flatten(segments: list[Segment]) -> list[PhysicalExtent]:
         active = [p for p in active if p[1] > start]
         if not active:
             continue
-        present = max(active, key=lambda p: p[2])[3]
-        if extents and extents[-1].end == start and extents[-1].present == present:
-            extents[-1] = PhysicalExtent(extents[-1].start, end, present)
-        else:
-            extents.append(PhysicalExtent(start, end, present))
+        state = max(active, key=lambda p: p[2])[3]
+        extent = PhysicalExtent(start, end, state == PRESENT, state == CUT)
+        before = extents[-1] if extents else None
+        if (
+            before
+            and before.end == start
+            and replace(before, end=end) == replace(extent, start=before.start)
+        ):
+            extents.pop()
+            extent = replace(extent, start=before.start)
+        extents.append(extent)
     return extents

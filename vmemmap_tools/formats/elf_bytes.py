@@ -11,9 +11,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable, Literal
+from typing import Callable
 
-from .elf import NO_ADDRESS, PT_LOAD, PhysicalExtent, Segment
+from .elf import CUT, NO_ADDRESS, PRESENT, PT_LOAD, PhysicalExtent, Segment
 
 __all__ = ["Absent", "AddressedBytes", "physical_segments", "virtual_segments"]
 
@@ -24,10 +24,11 @@ ReadAt = Callable[[int, int], bytes]
 class Absent(Exception):
     """Bytes that are not in the file.
 
-    ``reason`` is "excluded" (a header names them) or "outside" (none does).
+    ``reason`` is "excluded" (a header names them), "cut" (the file ends before them) or
+    "outside" (no header names them).
     """
 
-    def __init__(self, address: int, reason: Literal["excluded", "outside"]):
+    def __init__(self, address: int, reason: str):
         super().__init__(f"{reason}: {address:#x}")
         self.address = address
         self.reason = reason
@@ -40,6 +41,7 @@ class _Piece:
     start: int
     end: int
     offset: int | None
+    state: str
 
 
 def physical_segments(segments: Sequence[Segment]) -> list[Segment]:
@@ -86,7 +88,7 @@ class AddressedBytes:
             if piece is None or piece.end <= position:
                 raise Absent(position, "outside")
             if piece.offset is None:
-                raise Absent(position, "excluded")
+                raise Absent(position, piece.state)
             length = min(end, piece.end) - position
             data = self._read_at(piece.offset + position - piece.start, length)
             if len(data) != length:
@@ -99,11 +101,12 @@ class AddressedBytes:
         """What is in the file and what is left out of it; neighbours are joined."""
         extents: list[PhysicalExtent] = []
         for piece in self._pieces:
-            present = piece.offset is not None
+            kind = piece.state == PRESENT, piece.state == CUT
             start = piece.start
-            if extents and (extents[-1].end, extents[-1].present) == (start, present):
+            before = extents[-1] if extents else None
+            if before and (before.end, before.present, before.is_cut) == (start, *kind):
                 start = extents.pop().start
-            extents.append(PhysicalExtent(start, piece.end, present))
+            extents.append(PhysicalExtent(start, piece.end, *kind))
         return extents
 
 
@@ -111,19 +114,16 @@ def _disjoint(
     segments: Sequence[Segment], key: Callable[[Segment], int]
 ) -> list[_Piece]:
     """Sorted pieces that do not overlap; the surest segment wins each address."""
-    spans: list[tuple[int, int, tuple[bool, int], int]] = []
+    spans: list[tuple[int, int, tuple[bool, int], int, str]] = []
     for rank, segment in enumerate(segments):
-        start = key(segment)
-        held = min(segment.present_size, segment.memory_size)
-        if held:
-            spans.append((start, start + held, (True, rank), segment.offset))
-        if segment.memory_size > held:
-            end = start + segment.memory_size
-            spans.append((start + held, end, (False, rank), 0))
+        at = key(segment)
+        for start, end, state in segment.parts():
+            surety = state == PRESENT, rank
+            spans.append((at + start, at + end, surety, segment.offset, state))
     spans.sort()
     edges = sorted({edge for span in spans for edge in span[:2]})
     pieces: list[_Piece] = []
-    active: list[tuple[int, int, tuple[bool, int], int]] = []
+    active: list[tuple[int, int, tuple[bool, int], int, str]] = []
     upcoming = 0
     for start, end in zip(edges, edges[1:]):
         while upcoming < len(spans) and spans[upcoming][0] <= start:
@@ -132,7 +132,7 @@ def _disjoint(
         active = [span for span in active if span[1] > start]
         if not active:
             continue
-        first, _, (present, _), offset = max(active, key=lambda span: span[2])
-        place = offset + start - first if present else None
-        pieces.append(_Piece(start, end, place))
+        first, _, _, offset, state = max(active, key=lambda span: span[2])
+        place = offset + start - first if state == PRESENT else None
+        pieces.append(_Piece(start, end, place, state))
     return pieces

@@ -18,7 +18,7 @@ import gdb
 
 from ..kernel.kernel import Kernel
 from ..render.text import escape, internal_error
-from ..target.base import Fault, TargetError
+from ..target.base import Fault, TargetError, incomplete
 from ..target.gdb import core_path, open_inferior
 from ..target.gdb_events import on_change
 from ..target.gdb_stub import StubMemory
@@ -53,7 +53,11 @@ class Reading:
         kept = self._kept
         if kept is None or kept.key != key:
             # Opening may look up types, whereupon gdb tells of new object files.
-            opened = Kernel(_open(chosen), gdb_progress)
+            target = _open(chosen)
+            warning = incomplete(target)
+            if warning:
+                gdb.write(f"vmemmap: {warning}\n", gdb.STDERR)
+            opened = Kernel(target, gdb_progress)
             self._kept = kept = _Kept(opened, key)
         elif kept.kernel.target.live:
             kept.kernel = kept.kernel.fresh()

@@ -212,8 +212,10 @@ class Hugetlb:
         if count is None:
             counter = self._target.variable("hugetlb_max_hstate")
             if counter is not None:
-                fault = Fault(counter.address, counter.type.size, "excluded")
-                self._memory.missing.record(fault, "hstates")
+                try:
+                    self._memory.read(counter.address, counter.type.size)
+                except Fault as fault:
+                    self._memory.missing.record(fault, "hstates")
             return
         length = array.type.length or MAX_HSTATES
         for index in range(min(count, length, MAX_HSTATES)):

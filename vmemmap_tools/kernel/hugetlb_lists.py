@@ -82,8 +82,10 @@ class HugetlbLists:
             number = vmemmap.page_number(va)
             frame = vmemmap.frame(number)
             if frame == HOLE:
-                is_absent = vmemmap.is_absent(number)
-                raise Fault(va, size, "excluded" if is_absent else "unmapped")
+                if vmemmap.is_absent(number):
+                    # Its page table is not here: the walk says why.
+                    return self._memory.read(va, size)
+                raise Fault(va, size, "unmapped")
             return self._memory.read_physical(frame * page_size + va % page_size, size)
         return self._memory.read(va, size)
 

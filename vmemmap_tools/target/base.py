@@ -31,6 +31,7 @@ __all__ = [
     "TypeSource",
     "Variable",
     "VariableType",
+    "incomplete",
 ]
 
 ByteOrder = Literal["little", "big"]
@@ -38,7 +39,7 @@ TypeSource = Literal["auto", "dwarf", "btf", "vmcoreinfo"]
 TYPE_SOURCES: tuple[TypeSource, ...] = ("auto", "dwarf", "btf", "vmcoreinfo")
 """Where types may come from; "auto" takes the first of the others that there is."""
 
-FAULT_KINDS = ("excluded", "outside", "unmapped", "io", "damaged")
+FAULT_KINDS = ("excluded", "cut", "outside", "unmapped", "io", "damaged")
 
 
 class TargetError(Exception):
@@ -49,7 +50,8 @@ class Fault(Exception):
     """Memory that could not be read.
 
     ``kind`` says why: "excluded" (the dump names it but left it out: it may have been
-    zero), "outside" (the dump has no such memory), "unmapped" (no translation), "io"
+    zero), "cut" (the dump names it, but its file ends before it or was never written
+    so far), "outside" (the dump has no such memory), "unmapped" (no translation), "io"
     (the reader failed). None of these is a sign of corruption by itself; "damaged" is:
     what was read cannot be, and following it was refused.
     """
@@ -156,6 +158,15 @@ class Evidence:
     subject: str
     value: str
     source: str
+
+
+def incomplete(target: object) -> str:
+    """The warning that the file behind a target is incomplete; "" for a whole one.
+
+    A Target is its own memory, or has one as ``memory``.
+    """
+    sentence: str = getattr(getattr(target, "memory", target), "incomplete", "")
+    return f"warning: {sentence}; what needs the rest is unknown" if sentence else ""
 
 
 class MemoryProvider(Protocol):

@@ -15,6 +15,7 @@ import drgn
 
 from ..arch.pagetable import PageTable
 from ..formats.elf import SegmentMap
+from ..formats.kdump_header import KdumpPages
 from .base import ByteOrder, Evidence, Fault, PhysicalRange, TargetError
 from .composed import TypedMemory
 from .drgn_types import DrgnSymbols, DrgnTypes
@@ -30,20 +31,23 @@ PAGE = 4096
 class DrgnMemory:
     """Reads a kernel's memory through a drgn Program.
 
-    ``segments`` are an ELF dump's program headers, None for other sources. ``reopen``
-    makes a new Program where a source's memory may come and go: drgn notes only at the
-    start what there is.
+    ``segments`` are an ELF dump's program headers, or the pages of a kdump file that is
+    incomplete; None for other sources. ``incomplete`` is a sentence on what the file
+    lacks. ``reopen`` makes a new Program where a source's memory may come and go: drgn
+    notes only at the start what there is.
     """
 
     def __init__(
         self,
         prog: drgn.Program,
-        segments: SegmentMap | None = None,
+        segments: SegmentMap | KdumpPages | None = None,
         source: str = "drgn Program",
         reopen: Callable[[], drgn.Program] | None = None,
         capsule: CapsuleNote | None = None,
+        incomplete: str = "",
     ):
         self.prog = prog
+        self.incomplete = incomplete
         self.capsule = capsule
         self.reopen = reopen
         self.live = bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
@@ -128,7 +132,10 @@ class DrgnMemory:
         return self._page_table
 
     def evidence(self) -> list[Evidence]:
-        return [Evidence("memory", self.source, f"drgn {drgn.__version__}")]
+        found = [Evidence("memory", self.source, f"drgn {drgn.__version__}")]
+        if self.incomplete:
+            found.append(Evidence("dump", "incomplete", self.incomplete))
+        return found
 
 
 class DrgnTarget(DrgnMemory, TypedMemory):
@@ -141,13 +148,14 @@ class DrgnTarget(DrgnMemory, TypedMemory):
     def __init__(
         self,
         prog: drgn.Program,
-        segments: SegmentMap | None = None,
+        segments: SegmentMap | KdumpPages | None = None,
         release: str | None = None,
         source: str = "drgn Program",
         reopen: Callable[[], drgn.Program] | None = None,
         capsule: CapsuleNote | None = None,
+        incomplete: str = "",
     ):
-        super().__init__(prog, segments, source, reopen, capsule)
+        super().__init__(prog, segments, source, reopen, capsule, incomplete)
         self._combine(DrgnTypes(prog), DrgnSymbols(prog))
         self.release = release or self.vmcoreinfo.get("OSRELEASE", "unknown")
 
@@ -161,6 +169,7 @@ class DrgnTarget(DrgnMemory, TypedMemory):
             memory.source,
             memory.reopen,
             memory.capsule,
+            memory.incomplete,
         )
 
     def unsigned(self, name: str) -> int | None:

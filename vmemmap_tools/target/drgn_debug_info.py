@@ -12,6 +12,7 @@ from ..formats.elf import ET_CORE, ET_REL, Elf, ElfError
 from .base import TargetError
 from .btf_files import is_raw_btf
 from .drgn_types import refuses_damage
+from .dump_files import other_format
 from .symbol_lists import is_symbol_list
 from .vmcoreinfo import VmcoreInfo
 
@@ -97,7 +98,8 @@ def _check_symbol_file(path: str, expected: str | None, release: str) -> None:
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
     except ElfError as error:
-        raise TargetError(f"{path} is not a vmlinux ({error})") from None
+        other = other_format(path)
+        raise TargetError(other or f"{path} is not a vmlinux ({error})") from None
     if is_kernel and expected and found and found.hex() != expected.lower():
         raise TargetError(
             f"{path} is of another build than the kernel: build-id {found.hex()}, "

@@ -10,64 +10,44 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from pathlib import Path
 
 import drgn
 
-from ..formats.elf import ET_CORE, Elf, ElfCutShort, ElfError, Segment, SegmentMap
-from ..formats.kdump_header import (
-    FLATTENED_SIGNATURE,
-    SIGNATURE,
-    KdumpError,
-    KdumpHeader,
-)
+from ..formats.kdump_header import KdumpPages
 from .base import Fault, Target, TargetError, TypeSource
-from .capsules import capsule_of
 from .composed import ComposedTarget
 from .drgn import DrgnMemory, DrgnTarget
 from .drgn_debug_info import load_debug_info, note_text, reason
 from .drgn_qemu import bound_waiting, check_qemu
+from .dump_files import (
+    EMPTY_UTSNAME,
+    KCORE,
+    NO_VMCOREINFO,
+    NOTE_ELSEWHERE,
+    DumpFile,
+    inspect_dump,
+)
 from .providers import compose
-from .recorded import CapsuleNote
 from .vmcoreinfo import VmcoreInfo
 
 __all__ = [
     "check_memory",
-    "inspect_dump",
+    "memory_of",
     "open_dump",
     "open_live",
     "open_program",
     "open_qemu",
 ]
 
-KCORE = "/proc/kcore"
+GREETING_SECONDS = 5.0
+"""How long QEMU may take to greet, which it does at once if nobody else is served."""
 
 # drgn warns through logging, by default on standard error. What matters of it is said
 # by the errors here; whoever wants the rest gives that logger a handler.
 _SILENT = logging.NullHandler()
-
-NO_VMCOREINFO = (
-    "{path} has no VMCOREINFO note: give its text with --vmcoreinfo FILE "
-    "(in a QEMU guest, add -device vmcoreinfo and load qemu_fw_cfg before the dump)"
-)
-EMPTY_UTSNAME = (
-    "{path}: the kdump header names no system (QEMU's dump-guest-memory leaves it "
-    "empty), so that drgn cannot read it: dump again with format=elf, or fill in "
-    "utsname in the header"
-)
-
-
-@dataclass(frozen=True)
-class DumpFile:
-    """What a dump's own headers say before any library opens it."""
-
-    kind: str
-    segments: SegmentMap | None
-    has_vmcoreinfo: bool
-    capsule: CapsuleNote | None = None
 
 
 def open_dump(
@@ -94,10 +74,27 @@ def open_dump(
     if patched is not None:
         prog = open_program(core, patched)
     source = f"{core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
-    memory = DrgnMemory(prog, dump.segments, source, capsule=dump.capsule)
-    target = _with_types(memory, symbols, types, release)
-    check_memory(target, core)
+    memory = memory_of(prog, dump, source)
+    try:
+        target = _with_types(memory, symbols, types, release)
+        check_memory(target, core)
+    except TargetError as error:
+        if not dump.incomplete:
+            raise
+        raise TargetError(f"{error}; {dump.incomplete}") from None
     return target
+
+
+def memory_of(prog: drgn.Program, dump: DumpFile, source: str) -> DrgnMemory:
+    """The memory of a dump that was inspected before the Program opened it."""
+    if isinstance(dump.segments, KdumpPages):
+        # libkdumpfile looks for the kernel's text at the first read, which fails if the
+        # text was cut off, whatever is read.
+        with suppress(drgn.FaultError):
+            prog.read(dump.segments.first_held() or 0, 1, True)
+    return DrgnMemory(
+        prog, dump.segments, source, capsule=dump.capsule, incomplete=dump.incomplete
+    )
 
 
 def open_live(
@@ -186,78 +183,6 @@ def _with_types(
     return compose(memory, files, types, release, root, refusal)
 
 
-def inspect_dump(path: str) -> DumpFile:
-    """Look at a dump's headers. Raises `TargetError` for what cannot be used."""
-    try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise TargetError(f"{path} is a directory, not a dump")
-        if path == KCORE:
-            raise TargetError(f"{KCORE} is the running kernel: use --live")
-        with open(path, "rb") as file:
-            magic = file.read(16)
-            if magic.startswith(SIGNATURE):
-                return _with_capsule(path, _inspect_kdump(path))
-            if magic.startswith(FLATTENED_SIGNATURE):
-                return DumpFile("flattened", None, True)
-        return _with_capsule(path, _inspect_elf(path))
-    except OSError as error:
-        raise TargetError(f"{path}: {error.strerror}") from None
-
-
-def _with_capsule(path: str, dump: DumpFile) -> DumpFile:
-    """The dump with what it says of itself, if it is a capsule."""
-    capsule = capsule_of(path)
-    if capsule is None:
-        return dump
-    segments = dump.segments
-    if segments is None:
-        held = [Segment(1, 7, 0, 0, pa, n, n, n) for pa, n in capsule.ranges]
-        segments = SegmentMap(held)
-    return replace(dump, segments=segments, capsule=capsule)
-
-
-def _inspect_elf(path: str) -> DumpFile:
-    try:
-        with Elf(path) as elf:
-            if elf.type != ET_CORE:
-                raise TargetError(
-                    f"{path} is an ELF file but no dump; give a vmlinux with -s"
-                )
-            if elf.is_truncated:
-                raise TargetError(
-                    f"{path} is truncated: its headers name {elf.expected_size} bytes, "
-                    f"the file has {elf.file_size}; copy it again"
-                )
-            has_note = elf.note("VMCOREINFO") is not None
-            return DumpFile("elf", SegmentMap(elf.loads()), has_note)
-    except ElfCutShort as error:
-        raise TargetError(f"{path} is truncated: {error}; copy it again") from None
-    except ElfError as error:
-        raise TargetError(
-            f"{path} is not a dump this tool can read ({error}); "
-            "ELF and kdump-compressed vmcores are"
-        ) from None
-
-
-def _inspect_kdump(path: str) -> DumpFile:
-    try:
-        with open(path, "rb") as file:
-            header = KdumpHeader.read(file)
-            if not header.utsname[0] or not header.utsname[2]:
-                raise TargetError(EMPTY_UTSNAME.format(path=path))
-            missing = header.missing_bytes(file)
-            if not missing:
-                header.check(file)
-    except KdumpError as error:
-        raise TargetError(f"{path}: {error}") from None
-    if missing:
-        raise TargetError(
-            f"{path} is truncated: at least {missing} bytes are missing; copy it again"
-        )
-    return DumpFile("kdump", None, True)
-
-
 def check_memory(target: Target, path: str) -> None:
     """Refuse memory of another boot or build than VMCOREINFO and vmlinux describe.
 
@@ -271,14 +196,14 @@ def check_memory(target: Target, path: str) -> None:
     try:
         found = target.read(address + uts.offset("name.release"), len(expected) + 1)
     except Fault as fault:
-        if fault.kind in ("excluded", "outside"):
+        if fault.kind in ("excluded", "cut", "outside"):
             return
         found = b""
     if found != expected + b"\0":
         raise TargetError(
             f"{path} does not hold what its VMCOREINFO and vmlinux describe: at "
             f"init_uts_ns there is no release {target.release}; it is damaged, or one "
-            "of them is of another boot"
+            f"of them is of another boot ({NOTE_ELSEWHERE})"
         )
 
 
@@ -293,12 +218,8 @@ def open_program(core: str, vmcoreinfo: str | None) -> drgn.Program:
     except Exception as error:
         if "KDUMP_ATTR_ARCH_NAME" in str(error):
             raise TargetError(EMPTY_UTSNAME.format(path=core)) from None
-        if "Cannot rearrange" in str(error):
-            raise TargetError(
-                f"{core} is a stream of makedumpfile (flattened) that was cut short "
-                f"({reason(error)}); copy it again"
-            ) from None
-        raise TargetError(f"{core}: {reason(error)}") from None
+        hint = f"; {NOTE_ELSEWHERE}" if "VMCOREINFO" in str(error) else ""
+        raise TargetError(f"{core}: {reason(error)}{hint}") from None
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise TargetError(NO_VMCOREINFO.format(path=core))
     VmcoreInfo(note_text(prog)).check_release()

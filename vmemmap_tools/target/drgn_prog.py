@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import drgn
 
+from ..formats.elf import SegmentMap
 from .base import Target, TargetError
 from .composed import ComposedTarget
 from .drgn import DrgnMemory, DrgnTarget
 from .drgn_debug_info import note_text
-from .drgn_open import KCORE, check_memory, inspect_dump, open_program
+from .drgn_open import check_memory, memory_of, open_program
 from .drgn_types import DrgnSymbols, DrgnTypes, has_types
+from .dump_files import KCORE, inspect_dump
 from .providers import compose
 from .vmcoreinfo import VmcoreInfo
 
@@ -55,19 +58,18 @@ def _memory_of_dump(prog: drgn.Program, path: str) -> tuple[DrgnMemory, bool]:
     if file is None:
         source = f"{path} (file is gone: what it leaves out may read as zeros)"
         return DrgnMemory(prog, None, source), False
-    dump = inspect_dump(file)
+    dump = replace(inspect_dump(file), capsule=None)
     if dump.kind == "elf":
-        source = f"{path} (ELF)"
-        return DrgnMemory(prog, dump.segments, source, capsule=dump.capsule), True
+        return memory_of(prog, dump, f"{path} (ELF)"), True
     source = f"{path} (kdump-compressed)"
+    if isinstance(dump.segments, SegmentMap):
+        dump = replace(dump, segments=None)
     patched = VmcoreInfo(note_text(prog)).with_patch_level()
     if patched is None:
-        memory = DrgnMemory(prog, dump.segments, source, capsule=dump.capsule)
-        return memory, False
+        return memory_of(prog, dump, source), False
     # libkdumpfile refuses every read of such a kernel: read through a Program that
     # does not tell it, and keep this one for types.
-    reader = open_program(file, patched)
-    return DrgnMemory(reader, dump.segments, source, capsule=dump.capsule), False
+    return memory_of(open_program(file, patched), dump, source), False
 
 
 def _file_of(path: str) -> str | None:

@@ -39,6 +39,7 @@ from .base import (
     TargetError,
 )
 from .capsules import capsule_of
+from .dump_files import missing_of_elf, other_format, require_notes
 from .kernel_tables import kernel_page_table
 from .vmcoreinfo import VmcoreInfo
 
@@ -70,13 +71,15 @@ class CoreMemory:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - kept open
             self.elf = elf = Elf(self._file)
             self._require_core(elf)
+            self.incomplete = "" if self.live else missing_of_elf(elf, path)
             note = elf.note("VMCOREINFO")
         except OSError as error:
             raise TargetError(f"{path}: {error.strerror}") from None
         except ElfCutShort as error:
-            raise TargetError(f"{path} is truncated: {error}; copy it again") from None
+            raise TargetError(f"{path} is cut short: {error}; copy it again") from None
         except ElfError as error:
-            raise TargetError(f"{path} is no ELF core ({error})") from None
+            other = None if self.live else other_format(path)
+            raise TargetError(other or f"{path} is no ELF core ({error})") from None
         self.capsule = None if self.live else capsule_of(path)
         self.arch = MACHINES.get(elf.machine, f"ELF machine {elf.machine}")
         self.byteorder: ByteOrder = "little" if elf.byteorder == "little" else "big"
@@ -93,11 +96,8 @@ class CoreMemory:
     def _require_core(self, elf: Elf) -> None:
         if elf.type != ET_CORE:
             raise TargetError(f"{self.path} is an ELF file but no dump")
-        if elf.is_truncated and not self.live:
-            raise TargetError(
-                f"{self.path} is truncated: its headers name {elf.expected_size} "
-                f"bytes, the file has {elf.file_size}; copy it again"
-            )
+        if not self.live:
+            require_notes(elf, self.path)
 
     @property
     def has_physical_addresses(self) -> bool:
@@ -120,7 +120,7 @@ class CoreMemory:
             try:
                 return self._virtual.read(address, size)
             except Absent as absent:
-                if absent.reason == "excluded":
+                if absent.reason in ("excluded", "cut"):
                     raise Fault(address, size, absent.reason) from None
         return self._read_by_walk(address, size)
 
@@ -148,7 +148,10 @@ class CoreMemory:
             way = "physical memory through the direct map"
         else:
             way = "physical addresses from its headers"
-        return [Evidence("memory", self.path, f"the core file, {way}"), *self.found]
+        found = [Evidence("memory", self.path, f"the core file, {way}"), *self.found]
+        if self.incomplete:
+            found.append(Evidence("dump", "incomplete", self.incomplete))
+        return found
 
     def _read_file(self, offset: int, size: int) -> bytes:
         data = b""

@@ -252,7 +252,7 @@ def require_tables(memory: MemoryProvider, symbols: ElfSymbols, boot: Boot) -> N
         if table.translate(address) is not None:
             return
     except Fault as fault:
-        if fault.kind == "excluded":
+        if fault.kind in ("excluded", "cut"):
             return
     raise TargetError(
         f"the kernel of {symbols.path} was found ({boot.source}), but its page tables "

@@ -17,6 +17,8 @@ __all__ = ["SymbolList", "is_symbol_list", "read_symbol_list"]
 
 LINE = re.compile(rb"[0-9a-f]{8,16} [A-Za-z?] \S+")
 HEAD = 256
+PLACEHOLDER = re.compile(rb"The real System\.map is in [^\n]*")
+"""Debian's /boot/System.map-RELEASE is one line that says this."""
 KERNEL_HALF = 1 << 63
 MASK_64 = (1 << 64) - 1
 
@@ -57,9 +59,14 @@ def read_symbol_list(path: str, vmcoreinfo: VmcoreInfo) -> SymbolList:
     """
     try:
         with open(path, "rb") as file:
-            listed = KallsymsFile(file.read(MAX_FILE), path)
+            data = file.read(MAX_FILE)
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
+    placeholder = PLACEHOLDER.search(data[:HEAD])
+    if placeholder is not None:
+        text = placeholder[0].decode("ascii", "replace")
+        raise TargetError(f"{path} is Debian's placeholder and lists nothing: {text}")
+    listed = KallsymsFile(data, path)
     if listed.symbol("_stext") == 0:
         raise TargetError(
             f"{path} shows no addresses: copy it as root, with kernel.kptr_restrict "

@@ -107,6 +107,31 @@ def test_z2_index_and_private_are_zero_in_a_shared_tail_page(bench: Bench) -> No
         assert (found.severity, found.found) == ("E", {member: ["0x6b"]})
 
 
+def test_z2_says_what_all_struct_pages_have_and_what_was_expected(
+    bench: Bench,
+) -> None:
+    image = bench.machine.image()
+    _, frame = first_tail(image)
+    at = image.types.offsetof("page._refcount")
+    for number in range(64):
+        image.memory.write(frame * 4096 + number * 64 + at, b"\1\0\0\0")
+    (found,) = said(bench.over(image), "Z2")
+    assert found.message.endswith(": all 64 struct pages have _refcount 1, expected 0")
+
+
+def test_z2_says_how_many_struct_pages_differ_and_which_is_the_first(
+    bench: Bench,
+) -> None:
+    image = bench.machine.image()
+    _, frame = first_tail(image)
+    for number in (7, 9):
+        at = image.types.offsetof("page.private")
+        image.write64(frame * 4096 + number * 64 + at, 0x6B)
+    (found,) = said(bench.over(image), "Z2")
+    text = ": 2 of its 64 struct pages have private 0x6b, expected 0 (the first is"
+    assert f"{text} number 7)" in found.message
+
+
 def test_z3_boot_memory_without_struct_pages_is_no_damage_while_booting(
     bench: Bench,
 ) -> None:

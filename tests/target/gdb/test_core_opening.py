@@ -214,13 +214,16 @@ def test_without_a_vmlinux_there_are_no_types_of_another_program(
     assert "has no VMCOREINFO note: load the kernel's vmlinux" in answer.text
 
 
-def test_a_core_that_was_cut_short_is_refused(
+def test_a_core_that_was_cut_short_is_opened_with_a_warning(
     any_gdb: Gdb, modelled: Modelled, tmp_path: Path
 ) -> None:
     core = tmp_path / "core"
     core.write_bytes(modelled.core("physical").read_bytes()[:-5000])
-    (answer,) = opened(any_gdb, modelled, core, "inside.refusal()")
-    assert f"{core} is truncated" in answer.text and "\n" not in answer.text
+    lines = ["i = inside.Inferior()", "i.ask('info')"]
+    _, answer = opened(any_gdb, modelled, core, *lines)
+    rows = json.loads(answer.text)["rows"]
+    (value,) = [row["source"] for row in rows if row["value"] == "incomplete"]
+    assert f"{core} is cut short: 5000 of " in value
 
 
 def test_a_vmlinux_that_is_given_goes_before_what_gdb_has(

@@ -22,6 +22,7 @@ from .tail_words import (
     TAIL_MAPPING,
     Member,
     by_word,
+    difference,
     first_tail_members,
     flags_mask,
     tail_members,
@@ -135,6 +136,14 @@ class FolioWords:
             name: f"{by_name[name].of(data, some[0] * self._size, self._order):#x}"
             for name, some in wrong.items()
         }
+        differences = "; ".join(
+            difference(
+                name,
+                (m.of(data, i * self._size, self._order) & m.mask for i in wrong[name]),
+                m.value,
+            )
+            for name, m in by_name.items()
+        )
         known = None
         if found == {"_refcount": "0x1"} and self._context.has_zone_tails:
             # Copied from a boot-time tail page when the folio was restored.
@@ -144,9 +153,8 @@ class FolioWords:
         yield Violation(
             Place("folio", folio.pfn),
             f"damaged tails: {', '.join(wrong)}",
-            f"{', '.join(wrong)} of {len(numbers)} tails of the hugetlb folio of order "
-            f"{folio.order} at pfn {folio.pfn:#x}, the first at pfn {first:#x}, "
-            f"{'is' if len(wrong) == 1 else 'are'} not as in a tail",
+            f"{len(numbers)} tails of the hugetlb folio of order {folio.order} at pfn "
+            f"{folio.pfn:#x}, the first at pfn {first:#x}, have {differences}",
             {n: f"{m.value:#x} of {m.mask:#x}" for n, m in by_name.items()},
             found,
             {

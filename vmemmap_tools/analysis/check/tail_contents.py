@@ -15,7 +15,7 @@ from .context import Context
 from .findings import Place, Violation, hexed
 from .known import BOOT_TAIL_REFCOUNT
 from .registry import rule
-from .tail_words import Member, tail_members
+from .tail_words import Member, difference, tail_members
 
 __all__ = ["has_boot_references"]
 
@@ -148,13 +148,18 @@ def _judge(
         for name, places in wrong.items()
     }
     first = min(places[0][0] for places in wrong.values())
-    how_many = max(map(len, wrong.values()))
+    how_many = len({number for places in wrong.values() for number, _ in places})
+    differences = "; ".join(
+        difference(m.name, (value for _, value in wrong[m.name]), m.value)
+        for m in template(context, zone, tail.order)
+        if m.name in wrong
+    )
+    which = f"all {count}" if how_many == count else f"{how_many} of its {count}"
+    start = "" if how_many == count else f" (the first is number {first})"
     yield Violation(
         where,
         "wrong refcount in a tail page" if is_known else "damaged tail page",
-        f"{name}: {', '.join(wrong)} of {how_many} of its {count} struct pages "
-        f"{'is' if len(wrong) == 1 else 'are'} not as in a tail, from number "
-        f"{first} on",
+        f"{name}: {which} struct pages have {differences}{start}",
         expected,
         found,
         {**evidence, "struct_pages": how_many, "first": first},

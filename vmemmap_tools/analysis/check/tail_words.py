@@ -22,6 +22,7 @@ __all__ = [
     "TAIL_MAPPING",
     "Member",
     "by_word",
+    "difference",
     "first_tail_members",
     "flags_mask",
     "tail_members",
@@ -31,6 +32,8 @@ __all__ = [
 TAIL_MAPPING = 0x400
 """``TAIL_MAPPING`` less POISON_POINTER_DELTA."""
 WORD = 8
+MAX_SHOWN = 2
+"""Values of one member that a sentence names."""
 
 FREED_WITHOUT = (
     "PG_locked",
@@ -159,6 +162,18 @@ def by_word(members: Iterable[Member], byteorder: str) -> list[Member]:
         mask, value = known.mask | m.mask << shift, known.value | m.value << shift
         words[at] = Member(name, at, WORD, mask, value)
     return list(words.values())
+
+
+def difference(member: str, values: Iterable[int], expected: int) -> str:
+    """One member in words: what was found, what was expected."""
+    found = sorted(set(values))
+    shown = " or ".join(_number(value) for value in found[:MAX_SHOWN])
+    more = " or others" if len(found) > MAX_SHOWN else ""
+    return f"{member} {shown}{more}, expected {_number(expected)}"
+
+
+def _number(value: int) -> str:
+    return str(value) if value < 10 else f"{value:#x}"
 
 
 def wrong_members(
