@@ -8,7 +8,7 @@ read through the direct map would give other heads (masks, fake heads).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from itertools import islice
@@ -343,6 +343,11 @@ class Pages:
             if flags >> bit & 1
         ]
 
+    @cached_property
+    def _flag_bits(self) -> Mapping[str, int]:
+        """``enum pageflags``, or the flags that VMCOREINFO exports."""
+        return bit_numbers(self._target, "pageflags")
+
     @property
     def knows_flags(self) -> bool:
         """Whether a type names all flags: ``enum pageflags``."""
@@ -356,7 +361,7 @@ class Pages:
     @cached_property
     def hwpoison_bit(self) -> int | None:
         """PG_hwpoison as a mask, 0 in a kernel without it; None if it is unknown."""
-        bit = bit_number(self._target, "PG_hwpoison")
+        bit = self._flag_bits.get("PG_hwpoison")
         if bit is None:
             return 0 if self.knows_flags else None
         return 1 << bit
@@ -367,7 +372,7 @@ class Pages:
 
     def has_flag_in(self, flags: int, name: str) -> bool | None:
         """The same of a flags word."""
-        bit = bit_number(self._target, name)
+        bit = self._flag_bits.get(name)
         if bit is None:
             return False if self.knows_flags else None
         return bool(flags >> bit & 1)
