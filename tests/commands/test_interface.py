@@ -69,7 +69,7 @@ ROWS: dict[str, dict[str, str]] = {
             ["order", "count", "optimised", "saved_bytes", "savable_bytes"], "int"
         ),
     },
-    "info": dict.fromkeys(["subject", "value", "source"], "str"),
+    "info": {"subject": "str", "value": "str?", "source": "str"},
     "sections": {
         **dict.fromkeys(["nr", "start_pfn", "pages", "subsections"], "int"),
         **dict.fromkeys(["huge_leaves", "base_leaves", "backing_frames"], "int"),

@@ -90,14 +90,14 @@ def test_without_any_node_there_are_no_zones() -> None:
     assert list(m.kernel().zones) == []
 
 
-def test_a_zone_without_a_readable_name_has_a_number() -> None:
+def test_a_zone_has_a_number_without_a_name_and_none_if_it_cannot_be_read() -> None:
     m = Machine("7.3")
     m.target.record("zone", m.zone_va(0, NORMAL), name=0xDEAD)
     m.target.record("zone", m.zone_va(0, MOVABLE), name=0)
     kernel = m.kernel()
     assert kernel.zones.names[NORMAL] == "Normal"  # node 1 tells it
     names = [z.name for z in kernel.zones if z.node == 0]
-    assert names == ["DMA", "DMA32", "zone 2", "zone 3", "Device"]
+    assert names == ["DMA", "DMA32", None, "zone 3", "Device"]
     assert kernel.missing.as_dict() == {"unmapped": {"zone names": 1}}
 
 

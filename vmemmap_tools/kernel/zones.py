@@ -104,7 +104,7 @@ class Zones:
         return [z for z in self._zones if z.spans(pfn)]
 
     def _read(self) -> Iterator[Zone]:
-        online = self._online_nodes()
+        online, is_lost = self._online_nodes()
         for node, va in self._node_addresses():
             if online is not None and node not in online:
                 continue
@@ -115,7 +115,7 @@ class Zones:
                 continue
             zones = list(self._read_node(node, pgdat))
             # Nodes that were never online have no memory.
-            if online is not None or any(zone.spanned for zone in zones):
+            if not is_lost or any(zone.spanned for zone in zones):
                 yield from zones
 
     def _read_node(self, node: int, pgdat: Record) -> Iterator[Zone]:
@@ -217,17 +217,17 @@ class Zones:
                     yield node + i // 8, va
             node += max(1, number)
 
-    def _online_nodes(self) -> set[int] | None:
-        """``node_states[N_ONLINE]``, None when it is not known."""
+    def _online_nodes(self) -> tuple[set[int] | None, bool]:
+        """(``node_states[N_ONLINE]`` or None, whether it could not be read)."""
         states = self._target.variable("node_states")
         online = bit_number(self._target, "N_ONLINE")
         mask = self._target.struct("nodemask_t")
         if states is None or online is None or mask is None:
-            return None
+            return None, False
         try:
             data = self._memory.read(states.address + online * mask.size, mask.size)
         except Fault as fault:
             self._memory.missing.record(fault, "node states")
-            return None
+            return None, True
         bits = int.from_bytes(data, self._target.byteorder)
-        return {n for n in range(8 * mask.size) if bits >> n & 1}
+        return {n for n in range(8 * mask.size) if bits >> n & 1}, False
