@@ -4,28 +4,38 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 
+from tests.sweep.files import cut_dumps, filtered_dumps
 from tests.sweep.leave_out import Sweep
 from tests.sweep.machines import MACHINES
+
+CUTS = 20
+"""Places at which each form of a dump is cut."""
 
 
 def main(names: list[str]) -> int:
     """Leave out every page of every machine; 1 if any answer is wrong."""
-    pages = asked = wrong = 0
+    pages = files = asked = wrong = 0
     for name in names or MACHINES:
         sweep = Sweep(name, MACHINES[name]())
         cases = list(sweep.cases())
         found = [v for case in cases for v in sweep.violations(case)]
+        answers = sum(len(sweep.asked(case)) for case in cases)
+        print(f"{name}: {len(cases)} pages left out, {answers} answers", flush=True)
+        number = 0
+        for label, path in chain(filtered_dumps(sweep), cut_dumps(sweep, CUTS)):
+            number += 1
+            found += sweep.violations_of_file(label, path)
+        answers += number * len(sweep.questions)
         for violation in found:
             print(violation)
-        answers = sum(len(sweep.asked(case)) for case in cases)
-        pages, asked, wrong = pages + len(cases), asked + answers, wrong + len(found)
-        print(
-            f"{name}: {len(cases)} pages left out, {answers} answers, "
-            f"{len(found)} violations",
-            flush=True,
-        )
-    print(f"in all: {pages} pages, {asked} answers, {wrong} violations")
+        print(f"{name}: {number} incomplete files, {len(found)} violations", flush=True)
+        pages, files = pages + len(cases), files + number
+        asked, wrong = asked + answers, wrong + len(found)
+    print(
+        f"in all: {pages} pages and {files} files, {asked} answers, {wrong} violations"
+    )
     return 1 if wrong else 0
 
 

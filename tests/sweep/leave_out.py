@@ -10,7 +10,8 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Callable
 
 import click
 
@@ -21,6 +22,7 @@ from vmemmap_tools.analysis.runs import Runs
 from vmemmap_tools.kernel.kernel import Kernel
 from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.target.base import Target, TargetError
+from vmemmap_tools.target.drgn_open import open_dump
 
 __all__ = ["Case", "Sweep"]
 
@@ -59,15 +61,10 @@ class Case:
 class Sweep:
     """One machine, its whole answers, and the answers without some of its pages."""
 
-    def __init__(
-        self, name: str, machine: Machine | None, target: Target | None = None
-    ):
+    def __init__(self, name: str, machine: Machine):
         self.name = name
-        if target is None:
-            assert machine is not None
-            self._bench = Bench(machine)  # keeps the files
-            target = self._bench.target
-        self._base: Any = target
+        self._bench = Bench(machine)
+        self._base = self._bench.target
         whole = Kernel(Holes(self._base, ()))
         self.questions = list(_questions(whole))
         self._touched: dict[tuple[str, ...], set[int]] = {}
@@ -101,17 +98,31 @@ class Sweep:
         A verb that does not read the page cannot notice that it is missing.
         """
         for words in self.asked(case):
-            for what in self._wrong(case, words):
+            for what in self._wrong(words, lambda: Holes(self._base, {case.pfn})):
                 yield f"{case.machine}, {case.pfn:#x} ({case.kind}): {what}"
+
+    def violations_of_file(self, label: str, core: Path) -> Iterator[str]:
+        """What any verb says of this dump of the same machine that is not so."""
+        symbols = [str(self._bench.path / "vmlinux")]
+        for words in self.questions:
+            for what in self._wrong(words, lambda: open_dump(str(core), symbols)):
+                yield f"{self.name}, {label}: {what}"
+
+    @property
+    def core(self) -> Path:
+        """The whole dump, an ELF file."""
+        return self._bench.path / "vmcore"
 
     def asked(self, case: Case) -> list[tuple[str, ...]]:
         """The questions whose answer rests on this page."""
         return [w for w in self.questions if case.pfn in self._touched[w]]
 
-    def _wrong(self, case: Case, words: tuple[str, ...]) -> Iterator[str]:
+    def _wrong(
+        self, words: tuple[str, ...], open_target: Callable[[], Target]
+    ) -> Iterator[str]:
         whole, whole_text = self.whole[words]
         try:
-            kernel = Kernel(Holes(self._base, {case.pfn}))
+            kernel = Kernel(open_target())
             answer = ask(kernel, *words)
             shown = text(kernel, *words)
         except (TargetError, click.ClickException):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
+from itertools import chain
 
 import pytest
 
 from tests.sweep.compare import compare
+from tests.sweep.files import cut_dumps, filtered_dumps
 from tests.sweep.leave_out import Case, Sweep
 from tests.sweep.machines import MACHINES
 
@@ -38,6 +40,13 @@ def sample(sweep: Sweep) -> list[Case]:
 def test_a_missing_page_changes_no_answer_but_to_null(name: str) -> None:
     sweep = swept(name)
     assert [v for case in sample(sweep) for v in sweep.violations(case)] == []
+
+
+def test_an_incomplete_file_changes_no_answer_but_to_null() -> None:
+    sweep = swept("7.3")
+    files = chain(filtered_dumps(sweep), cut_dumps(sweep, 2))
+    found = [v for label, path in files for v in sweep.violations_of_file(label, path)]
+    assert found == []
 
 
 def test_the_comparison_sees_each_kind_of_contradiction() -> None:

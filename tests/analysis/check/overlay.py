@@ -78,7 +78,7 @@ class Bench:
     def __init__(self, machine: Machine):
         self.machine = machine
         self._directory = tempfile.TemporaryDirectory()
-        path = Path(self._directory.name)
+        self.path = path = Path(self._directory.name)
         machine.write(path)
         target = open_dump(str(path / "vmcore"), symbols=[str(path / "vmlinux")])
         assert isinstance(target, DrgnTarget)
