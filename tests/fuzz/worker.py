@@ -31,7 +31,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     seed, subjects = int(sys.argv[1]), dict[str, Subject]()
     once = Once(opening.open_kernel)
-    opening.open_kernel = once
+    opening.open_kernel = once  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             name, number = json.loads(line)

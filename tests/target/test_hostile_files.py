@@ -166,7 +166,8 @@ def test_a_qmp_server_that_greets_and_is_silent_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drgn_qemu, "OPENING_SECONDS", 0.2)
-    path, held = str(tmp_path / "qmp"), []
+    path = str(tmp_path / "qmp")
+    held: list[socket.socket] = []
 
     def serve() -> None:
         client, _ = server.accept()

@@ -13,9 +13,16 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
-__all__ = ["FLATTENED_SIGNATURE", "SIGNATURE", "KdumpError", "KdumpHeader"]
+__all__ = [
+    "FLATTENED_SIGNATURE",
+    "MAX_OFFSET",
+    "SIGNATURE",
+    "KdumpError",
+    "KdumpHeader",
+    "Readable",
+]
 
 SIGNATURE = b"KDUMP   "
 FLATTENED_SIGNATURE = b"makedumpfile"
@@ -42,6 +49,14 @@ SAMPLE_BYTES = 1 << 20
 MIN_LINE_ENDS = 16
 
 
+class Readable(Protocol):
+    """A file, or what a stream stands for."""
+
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class KdumpError(ValueError):
     """No kdump-compressed file, or a header that contradicts itself."""
 
@@ -57,7 +72,7 @@ class KdumpHeader:
     bitmap_blocks: int
 
     @classmethod
-    def read(cls, file: BinaryIO) -> KdumpHeader:
+    def read(cls, file: Readable) -> KdumpHeader:
         """Parse block 0. Raises `KdumpError`."""
         file.seek(0)
         data = file.read(464)
@@ -81,7 +96,7 @@ class KdumpHeader:
             )
         return cls(version, utsname, block_size, sub_header, bitmaps)
 
-    def check(self, file: BinaryIO) -> None:
+    def check(self, file: Readable) -> None:
         """Refuse offsets and sizes that cannot be right in a file that is whole.
 
         Reads the sub-header and all page descriptors. Raises `KdumpError`.
@@ -103,7 +118,7 @@ class KdumpHeader:
                 )
             left -= len(chunk)
 
-    def _check_areas(self, file: BinaryIO, file_size: int) -> None:
+    def _check_areas(self, file: Readable, file_size: int) -> None:
         file.seek(self.block_size)
         data = file.read(SUB_HEADER.size)
         if self.version < 1 or len(data) < SUB_HEADER.size:
@@ -119,7 +134,7 @@ class KdumpHeader:
                     f"{offset}, the file has {file_size} bytes{_cause(file)}"
                 )
 
-    def missing_bytes(self, file: BinaryIO) -> int:
+    def missing_bytes(self, file: Readable) -> int:
         """How many bytes the last stored page lies beyond the file's end, or 0."""
         size = file.seek(0, os.SEEK_END)
         bitmaps = self.block_size * (1 + self.sub_header_blocks)
@@ -131,7 +146,7 @@ class KdumpHeader:
             return table_end - size
         return max(0, self._data_end(file, descriptors, table_end) - size)
 
-    def _descriptor_table(self, file: BinaryIO) -> tuple[int, int]:
+    def _descriptor_table(self, file: Readable) -> tuple[int, int]:
         """Where the page descriptors begin and end."""
         bitmaps = self.block_size * (1 + self.sub_header_blocks)
         half = self.block_size * self.bitmap_blocks // 2
@@ -144,7 +159,7 @@ class KdumpHeader:
         start = bitmaps + self.block_size * self.bitmap_blocks
         return start, start + DESCRIPTOR.size * pages
 
-    def _data_end(self, file: BinaryIO, table: int, table_end: int) -> int:
+    def _data_end(self, file: Readable, table: int, table_end: int) -> int:
         """Where the data of the last page that is not zero ends.
 
         Data lies in the order of its pages, but all zero pages share one near the
@@ -191,7 +206,7 @@ def _reaches(chunk: bytes, field: tuple[int, int], limit: int) -> bool:
     return bool(sums & ones << bits)
 
 
-def _cause(file: BinaryIO) -> str:
+def _cause(file: Readable) -> str:
     """What damaged the file, where its bytes show that: "\\r" before every "\\n"."""
     file.seek(0)
     sample = file.read(SAMPLE_BYTES)

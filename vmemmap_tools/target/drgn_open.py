@@ -18,6 +18,7 @@ from pathlib import Path
 import drgn
 
 from ..formats.elf import ET_CORE, Elf, ElfCutShort, ElfError, Segment, SegmentMap
+from ..formats.kdump_flat import Unflattened
 from ..formats.kdump_header import (
     FLATTENED_SIGNATURE,
     SIGNATURE,
@@ -199,7 +200,7 @@ def inspect_dump(path: str) -> DumpFile:
             if magic.startswith(SIGNATURE):
                 return _with_capsule(path, _inspect_kdump(path))
             if magic.startswith(FLATTENED_SIGNATURE):
-                return DumpFile("flattened", None, True)
+                return _inspect_flattened(path)
         return _with_capsule(path, _inspect_elf(path))
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
@@ -256,6 +257,19 @@ def _inspect_kdump(path: str) -> DumpFile:
             f"{path} is truncated: at least {missing} bytes are missing; copy it again"
         )
     return DumpFile("kdump", None, True)
+
+
+def _inspect_flattened(path: str) -> DumpFile:
+    try:
+        with open(path, "rb") as file:
+            stream = Unflattened(file)
+            header = KdumpHeader.read(stream)
+            if header.missing_bytes(stream):
+                raise TargetError(f"{path} is truncated; copy it again")
+            header.check(stream)
+    except KdumpError as error:
+        raise TargetError(f"{path}: {error}") from None
+    return DumpFile("flattened", None, True)
 
 
 def check_memory(target: Target, path: str) -> None:
