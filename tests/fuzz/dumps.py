@@ -16,7 +16,7 @@ from vmemmap_tools.formats.elf import PT_NOTE, Elf
 from .damage import damaged_bytes, damaged_lines, patched
 from .subject import Patches, Subject, Words
 
-__all__ = ["SUBJECTS"]
+__all__ = ["SUBJECTS", "flattened"]
 
 EHDR, PHDR = 64, 56
 BLOCK = 4096

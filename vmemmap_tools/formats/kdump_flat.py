@@ -42,7 +42,7 @@ class Unflattened:
         if len(head) < HEADER.size or file_size < HEADER_BYTES:
             raise KdumpError(CUT_SHORT)
         if HEADER.unpack(head)[1:] != (STREAM_TYPE, STREAM_VERSION):
-            raise KdumpError("damaged: the header of a stream of makedumpfile")
+            raise KdumpError("damaged: the header of a flattened kdump")
         records: list[Segment] = []
         at = HEADER_BYTES
         while len(records) <= MAX_RECORDS:
@@ -53,14 +53,14 @@ class Unflattened:
             if offset == END:
                 return records
             if not 0 <= offset < MAX_OFFSET or not size > 0:
-                raise KdumpError("damaged: a record of a stream of makedumpfile")
+                raise KdumpError("damaged: a record of a flattened kdump")
             at += RECORD.size
             if at + size > file_size:
                 raise KdumpError(CUT_SHORT)
             records.append(Segment(PT_LOAD, 4, at, 0, offset, size, size, size))
             self.size = max(self.size, offset + size)
             at += size
-        raise KdumpError("damaged: a stream of makedumpfile of too many records")
+        raise KdumpError("damaged: a flattened kdump of too many records")
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """As a file's."""
