@@ -64,7 +64,8 @@ def _ask(
     draw = draw_of(seed, name, number)
     options = subject.sound() if number < 0 else subject.damage(draw)
     answer: dict[str, Any] = {"statuses": [], "failures": [], "peak": 0}
-    for words in subject.verbs(draw):
+    verbs = subject.verbs(draw)
+    for words in verbs[:1] if number < 0 else verbs:
         try:
             answer["statuses"].append(judge((*options, *words)))
         except (AssertionError, SystemExit, ValueError) as error:
