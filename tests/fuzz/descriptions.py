@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Callable
 
 from tests.model.kernels import guest, small
 from tests.target.machines import Described, SelfDescribed
@@ -177,7 +178,7 @@ def damaged_btf(draw: Random, sound: bytes) -> bytes:
     return bytes(content[:end])
 
 
-SUBJECTS = {
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "dwarf": lambda folder: Sections(folder, *DEBUG),
     "symbol table": lambda folder: Sections(
         folder, ".symtab", ".strtab", is_stripped=True

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Callable
 
 from tests.model.kernels import small
 from vmemmap_tools.formats.elf import PT_NOTE, Elf
@@ -15,7 +16,7 @@ from vmemmap_tools.formats.elf import PT_NOTE, Elf
 from .damage import damaged_bytes, damaged_lines, patched
 from .subject import Patches, Subject, Words
 
-__all__ = ["SUBJECTS"]
+__all__ = ["SUBJECTS", "flattened"]
 
 EHDR, PHDR = 64, 56
 BLOCK = 4096
@@ -125,7 +126,7 @@ def _patch(file: Patches, draw: Random, areas: Sequence[tuple[int, int]]) -> Non
         file.write(at, damaged_bytes(draw, file.read(at, size)))
 
 
-SUBJECTS = {
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "elf headers": ElfHeaders,
     "kdump headers": KdumpHeaders,
     "flattened kdump": partial(KdumpHeaders, is_flattened=True),

@@ -52,9 +52,6 @@ class Structures(Subject):
             self._file.write(at, word.to_bytes(8, "little") * count)
         return self.sound()
 
-    def verbs(self, draw: Random) -> list[Words]:
-        return [("check", "--all"), *super().verbs(draw)]
-
     def _offset(self, pa: int) -> int:
         """Where a physical address stands in the file."""
         return next(

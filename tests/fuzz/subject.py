@@ -13,9 +13,6 @@ __all__ = ["Patches", "Subject", "Words"]
 
 Words = tuple[str, ...]
 
-VERBS = 5
-"""Verbs that are asked of an input, once it is opened."""
-
 
 class Subject(ABC):
     """One kind of input, in files of its own in a folder."""
@@ -29,8 +26,8 @@ class Subject(ABC):
         """Damage the input anew; the opening options that read it."""
 
     def verbs(self, draw: Random) -> list[Words]:
-        """What to ask of one damaged input."""
-        return draw.sample(EVERY_VERB, VERBS)
+        """What to ask of one damaged input: every verb, in any order."""
+        return draw.sample(EVERY_VERB, len(EVERY_VERB))
 
 
 class Patches:

@@ -3,24 +3,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.bounded import MEMORY
 
-from .runner import run
+from .runner import Worker
 from .subjects import SUBJECTS
 
 SEED = 14
-INPUTS = 2
-"""Of each subject; most of the time is for making the sound input of each."""
+SOUND = -1
 
 
-def test_damaged_input_ends_in_an_answer_or_one_line() -> None:
-    result = run([(name, i) for name in SUBJECTS for i in range(INPUTS)], SEED)
-    assert result.failures == []
-    assert result.inputs == INPUTS * len(SUBJECTS)
-    assert result.peak < MEMORY
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    found = Worker(SEED)
+    yield found
+    found.close()
 
 
-def test_sound_input_of_every_subject_is_answered() -> None:
-    result = run([(name, -1) for name in SUBJECTS], SEED)
-    assert result.failures == []
-    assert set(result.statuses) <= {0, 1}
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_sound_input_is_answered_and_damaged_input_ends_in_one_line(
+    worker: Worker, subject: str
+) -> None:
+    sound, damaged = worker.ask(subject, SOUND), worker.ask(subject, 0)
+    assert sound["failures"] == damaged["failures"] == []
+    assert set(sound["statuses"]) <= {0, 1} and sound["statuses"]
+    assert max(sound["peak"], damaged["peak"]) < MEMORY

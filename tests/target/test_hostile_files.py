@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.bounded import MEMORY, peak
+from tests.fuzz.dumps import flattened
 from tests.model.kernels import small
 from tests.target.vmlinux import change_section
 from vmemmap_tools.cli import main
@@ -104,6 +105,28 @@ def test_a_kdump_that_was_transferred_as_text_is_called_that(
     assert "bytes are missing" not in line
 
 
+@pytest.mark.parametrize("record", [(-5, 64), (1 << 60, 64), (0, -1), (0, 1 << 40)])
+def test_a_flattened_kdump_with_a_damaged_record_is_refused(
+    machine: Path, tmp_path: Path, refusal: Asked, record: tuple[int, int]
+) -> None:
+    stream, heads = flattened((machine / "vmcore.kdump").read_bytes())
+    whole = bytearray(stream)
+    struct.pack_into(">qq", whole, heads[1], *record)
+    core = tmp_path / "core"
+    core.write_bytes(whole)
+    line = refusal(core)
+    assert "flattened" in line and ("damaged" in line or "cut short" in line)
+
+
+def test_a_flattened_kdump_is_checked_like_the_file_it_stands_for(
+    machine: Path, tmp_path: Path, refusal: Asked
+) -> None:
+    data = struct.pack("<Q", 1 << 40)
+    core = kdump_with(machine, tmp_path / "core", BLOCK + NOTE_SIZE, data)
+    core.write_bytes(flattened(core.read_bytes())[0])
+    assert "damaged: its sub-header names" in refusal(core)
+
+
 def test_program_headers_without_number_are_refused_before_they_are_read(
     tmp_path: Path, refusal: Asked
 ) -> None:
@@ -166,7 +189,8 @@ def test_a_qmp_server_that_greets_and_is_silent_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drgn_qemu, "OPENING_SECONDS", 0.2)
-    path, held = str(tmp_path / "qmp"), []
+    path = str(tmp_path / "qmp")
+    held: list[socket.socket] = []
 
     def serve() -> None:
         client, _ = server.accept()

@@ -20,7 +20,13 @@ __all__ = ["FlattenedFile"]
 HEADER_BYTES = 4096
 PIECE = struct.Struct(">qq")
 END = -1
+HEADER = struct.Struct(">16sqq")
+TYPE, VERSION = 1, 1
 MAX_PIECES = 1 << 22
+MAX_OFFSET = 1 << 56
+"""A larger offset is damage and not the size of the file that this stands for."""
+MAX_REPLACED = 1 << 22
+"""Parts of pieces that later pieces may replace: makedumpfile replaces its headers."""
 
 
 class FlattenedFile(io.RawIOBase):
@@ -36,9 +42,13 @@ class FlattenedFile(io.RawIOBase):
         edges = sorted({edge for start, end, _ in pieces for edge in (start, end)})
         self._starts = edges
         places: list[int | None] = [None] * len(edges)
+        left = len(edges) + MAX_REPLACED
         for start, end, at in pieces:
-            first = bisect.bisect_left(edges, start)
-            for i in range(first, bisect.bisect_left(edges, end)):
+            first, last = (bisect.bisect_left(edges, edge) for edge in (start, end))
+            left -= last - first
+            if left < 0:
+                raise KdumpError("damaged: the pieces of a flattened kdump overlap")
+            for i in range(first, last):
                 places[i] = at + edges[i] - start
         self._places = places
 
@@ -74,8 +84,11 @@ class FlattenedFile(io.RawIOBase):
     def _read_pieces(self) -> list[tuple[int, int, int]]:
         """Start and end in the kdump file and place in the stream, in its order."""
         self._file.seek(0)
-        if not self._file.read(16).startswith(FLATTENED_SIGNATURE):
+        head = self._file.read(HEADER.size)
+        if not head.startswith(FLATTENED_SIGNATURE) or len(head) < HEADER.size:
             raise KdumpError("not a flattened dump")
+        if HEADER.unpack(head)[1:] != (TYPE, VERSION):
+            raise KdumpError("damaged: the header of a flattened kdump")
         size = self._file.seek(0, os.SEEK_END)
         pieces: list[tuple[int, int, int]] = []
         position = HEADER_BYTES
@@ -87,7 +100,11 @@ class FlattenedFile(io.RawIOBase):
             offset, length = PIECE.unpack(data)
             if (offset, length) == (END, END):
                 return pieces
-            if offset < 0 or length <= 0 or position + PIECE.size + length > size:
+            if (
+                not 0 <= offset < MAX_OFFSET
+                or length <= 0
+                or position + PIECE.size + length > size
+            ):
                 break
             position += PIECE.size
             pieces.append((offset, offset + length, position))
