@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import BinaryIO
 
 from ..arch import ARCHITECTURES
 from ..formats.elf_write import (
@@ -38,8 +38,8 @@ FLAGS = PF_R | PF_W | PF_X
 MASK_64 = (1 << 64) - 1
 
 
-def write_elf(capsule: Capsule, path: Path) -> None:
-    """Write an ELF core that drgn and gdb open. Raises OSError."""
+def write_elf(capsule: Capsule, file: BinaryIO) -> None:
+    """Write an ELF core that drgn and gdb open, into an empty file. Raises OSError."""
     store = capsule.store
     ranges = [(pa, len(data)) for pa, data in store.ranges()]
     offsets, contents = _places(store)
@@ -51,32 +51,31 @@ def write_elf(capsule: Capsule, path: Path) -> None:
     section_at = notes_at + len(notes)
     data_at = section_at + (64 if extended else 0)
     machine = ARCHITECTURES[capsule.target.arch].elf_machine
-    with open(path, "w+b") as file:
-        header = file_header(
-            ET_CORE, machine, PN_XNUM if extended else count, section_at, 0
-        )
-        if extended:
-            # The count stands in sh_info of section header 0.
-            header = header[:58] + struct.pack("<HHH", 64, 1, 0)
-        else:
-            header = header[:40] + bytes(8) + header[48:]
-        file.write(header)
+    header = file_header(
+        ET_CORE, machine, PN_XNUM if extended else count, section_at, 0
+    )
+    if extended:
+        # The count stands in sh_info of section header 0.
+        header = header[:58] + struct.pack("<HHH", 64, 1, 0)
+    else:
+        header = header[:40] + bytes(8) + header[48:]
+    file.write(header)
+    file.write(
+        program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4)
+    )
+    for va, pa, size, offset in _loads(capsule, ranges, offsets, views):
         file.write(
-            program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4)
-        )
-        for va, pa, size, offset in _loads(capsule, ranges, offsets, views):
-            file.write(
-                program_header(
-                    PT_LOAD, FLAGS, data_at + offset, va & MASK_64, pa, size, size, 1
-                )
+            program_header(
+                PT_LOAD, FLAGS, data_at + offset, va & MASK_64, pa, size, size, 1
             )
-        file.write(notes)
-        if extended:
-            file.write(struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
-        for data in contents:
-            file.write(data)
-        file.flush()
-        seal(file)
+        )
+    file.write(notes)
+    if extended:
+        file.write(struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
+    for data in contents:
+        file.write(data)
+    file.flush()
+    seal(file)
 
 
 def _places(store: Store) -> tuple[dict[int, int], Iterable[bytes]]:
@@ -135,8 +134,8 @@ def _vmcoreinfo_text(capsule: Capsule) -> bytes:
     return "".join(f"{key}={value}\n" for key, value in info.items()).encode()
 
 
-def write_kdump_file(capsule: Capsule, path: Path) -> None:
-    """Write a kdump-compressed file. Raises OSError."""
+def write_kdump_file(capsule: Capsule, file: BinaryIO) -> None:
+    """Write a kdump-compressed file, into an empty file. Raises OSError."""
     store = capsule.store
     capsule.note.ranges = [(pa, len(data)) for pa, data in store.ranges()]
     runs: list[tuple[int, int]] = []
@@ -155,7 +154,7 @@ def write_kdump_file(capsule: Capsule, path: Path) -> None:
         node="(none)",
     )
     write_kdump(
-        path,
+        file,
         header,
         (
             (
@@ -169,8 +168,7 @@ def write_kdump_file(capsule: Capsule, path: Path) -> None:
             for first, end in runs
         ),
     )
-    with open(path, "r+b") as file:
-        seal(file)
+    seal(file)
 
 
 def _whole_page(pieces: list[tuple[int, bytes]]) -> bytes:

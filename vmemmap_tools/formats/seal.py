@@ -100,8 +100,8 @@ def _note_areas(file: BinaryIO) -> list[tuple[int, int]]:
     if not head.startswith(b"\x7fELF"):
         return []
     try:
-        with Elf(str(file.name)) as elf:
-            return [(s.offset, s.file_size) for s in elf.segments if s.type == PT_NOTE]
+        segments = Elf(file).segments
+        return [(s.offset, s.file_size) for s in segments if s.type == PT_NOTE]
     except ElfError:
         return []
 
