@@ -49,6 +49,8 @@ class Recorder:
         self.store = Store()
         self.note = CapsuleNote()
         self.kind = VARIABLE
+        self.strings: list[tuple[int, str, str]] = []
+        """(physical address, kind, text) of C strings that were read."""
         self.reads: dict[int, int] = {}
         """Virtual address -> physical address of ranges read at virtual addresses."""
         self.page_table: PageTable | None = None
@@ -212,6 +214,13 @@ class _Labelled(Memory):
     def read(self, va: int, size: int) -> bytes:
         self.recorder.kind = self.label
         return super().read(va, size)
+
+    def string(self, va: int) -> str:
+        text = super().string(va)
+        place = self.page_table.translate(va)
+        if place is not None and text:
+            self.recorder.strings.append((place.pa, self.label, text))
+        return text
 
     def _read_span(self, pa: int, size: int, step: int, count: int) -> bytes:
         return self.recorder.read_pieces(pa, size, step, count)

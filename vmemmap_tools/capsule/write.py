@@ -60,9 +60,7 @@ def write_elf(capsule: Capsule, file: BinaryIO) -> None:
     else:
         header = header[:40] + bytes(8) + header[48:]
     file.write(header)
-    file.write(
-        program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4)
-    )
+    file.write(program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4))
     for va, pa, size, offset in _loads(capsule, ranges, offsets, views):
         file.write(
             program_header(

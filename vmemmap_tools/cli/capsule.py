@@ -75,6 +75,11 @@ TOTALS = [
     help="Leave struct pages out: zones, map --leaves and walk still answer in full, "
     "sections and dax but for nodes and zones; other answers are unknown.",
 )
+@click.option(
+    "--identity",
+    is_flag=True,
+    help="Carry the host name and the boot id, which are left out otherwise.",
+)
 @click.option("--xz", is_flag=True, help="Compress; vmemmap opens the result as it is.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.pass_obj
@@ -85,6 +90,7 @@ def command(
     kdump: bool,
     is_audit: bool,
     no_struct_pages: bool,
+    identity: bool,
     xz: bool,
     force: bool,
 ) -> None:
@@ -111,7 +117,7 @@ def command(
 
     if not kernel.types_are_known:
         raise TargetError("a capsule needs the kernel's types: a vmlinux or BTF (-s)")
-    capsule = capture(kernel.target, _ask, not no_struct_pages)
+    capsule = capture(kernel.target, _ask, not no_struct_pages, identity)
     write = write_kdump_file if kdump else write_elf
 
     def write_to(file: BinaryIO, is_seekable: bool) -> None:
@@ -159,12 +165,15 @@ def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:
         columns=COLUMNS if is_audit else (),
         totals=lambda: capsule.totals,
         totals_columns=TOTALS,
-        notes=lambda: list(_notes(capsule)),
+        notes=lambda: list(_notes(capsule, is_audit)),
         empty="",
     )
 
 
-def _notes(capsule: Capsule) -> Iterator[str]:
+def _notes(capsule: Capsule, is_audit: bool) -> Iterator[str]:
+    if is_audit:
+        for kind, text in capsule.strings:
+            yield f"string in {kind}: {text}"
     for pfn, reason in capsule.withheld.items():
         yield f"frame {pfn:#x} is withheld: {reason}"
     for kind, count in capsule.changed.items():

@@ -187,9 +187,7 @@ def write_vmcore_kdump(image: Image, path: Path, *, excluded: Frames = ()) -> No
     )
     _, image_pa, size = _kernel_image(image)
     kernel = range(image_pa, image_pa + size)
-    ranges = (
-        (p.start, p.stop, p.kept(image, kernel)) for p in _parts(image, excluded)
-    )
+    ranges = ((p.start, p.stop, p.kept(image, kernel)) for p in _parts(image, excluded))
     with output_file(path, may_replace=True) as file:
         write_kdump(file, header, ranges, str(path.parent))
 
