@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.capsule.strings import strings_of
 from tests.model.image_target import image_target
 from tests.model.kernels import varied
 from vmemmap_tools.capsule import Capsule, capture, write_elf
@@ -87,7 +88,7 @@ def damaged() -> tuple[Image, dict[str, int], dict[str, int]]:
     leaves = {state: next(free) for state in [*REASONS, RESERVED]}
     roots = {state: next(free) for state in REASONS if state not in HEAP_STATES}
     folios = list(Kernel(image_target(image)).hugetlb.folios())
-    for number, (state, frame) in enumerate(leaves.items()):
+    for number, frame in enumerate(leaves.values()):
         vmemmap_page = image.core.vmemmap.page_of(folios[number].pfn)
         place = image.pte_pa(vmemmap_page)
         image.write64(place, image.read64(place) & ~ADDRESS | frame * PAGE)
@@ -113,12 +114,12 @@ def capsule(damaged: tuple[Image, dict[str, int], dict[str, int]]) -> Capsule:
 def test_what_a_damaged_pointer_leads_to_is_withheld_and_named(
     damaged: tuple[Image, dict[str, int], dict[str, int]], capsule: Capsule
 ) -> None:
-    _, leaves, roots = damaged
+    _, leaves, _ = damaged
     expected = {leaves[state]: word for state, word in REASONS.items()}
-    expected |= {frame: REASONS[state] for state, frame in roots.items()}
     for frame, word in expected.items():
         assert word in capsule.withheld[frame], hex(frame)
         assert not capsule.store.pieces(frame)
+    assert not any(capsule.store.pieces(frame) for frame in damaged[2].values())
 
 
 def test_a_reserved_frame_is_not_withheld_for_being_reserved(
@@ -132,7 +133,7 @@ def test_nothing_of_these_frames_is_in_the_file(
     capsule: Capsule,
     tmp_path: Path,
 ) -> None:
-    image, leaves, _ = damaged
+    _, leaves, _ = damaged
     capsule.store.drop([leaves[RESERVED]])
     with (tmp_path / "elf").open("w+b") as file:
         write_elf(capsule, file)
@@ -141,3 +142,33 @@ def test_nothing_of_these_frames_is_in_the_file(
 
 def test_every_kind_has_its_frames() -> None:
     assert set(FRAMES) == set(KINDS)
+
+
+def test_a_capsule_has_no_string_but_those_that_it_lists(tmp_path: Path) -> None:
+    image = varied("7.3").image()
+    target = image_target(image)
+    capsule = capture(target, _ask)
+    with (tmp_path / "elf").open("w+b") as file:
+        write_elf(capsule, file)
+    listed = {text for _, text in capsule.strings}
+    assert listed >= {"Normal", "DMA32", "Movable", "Device"}
+    assert strings_of(tmp_path / "elf") - {target.release} <= listed
+
+
+@pytest.mark.parametrize("with_identity", [False, True])
+def test_the_host_name_goes_in_only_where_it_was_asked_for(
+    with_identity: bool, tmp_path: Path
+) -> None:
+    image = varied("7.3").image()
+    target = image_target(image)
+    uts, address = target.struct("uts_namespace"), target.symbol("init_uts_ns")
+    assert uts is not None and address is not None
+    place = Kernel(target).page_table.translate(address + uts.offset("name.nodename"))
+    assert place is not None
+    image.memory.write(place.pa, b"private-host\0of-another\0")
+    capsule = capture(target, lambda kernel: None, with_identity=with_identity)
+    with (tmp_path / "elf").open("w+b") as file:
+        write_elf(capsule, file)
+    content = (tmp_path / "elf").read_bytes()
+    assert (b"private-host" in content) is with_identity
+    assert b"of-another" not in content

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from vmemmap_tools.formats import output
 from vmemmap_tools.formats.output import OutputError, output_file
 
 
@@ -63,7 +62,7 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path, may_replace: bool) -> N
 def test_a_link_planted_under_the_name_of_the_temporary_file_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output.secrets, "token_hex", lambda size: "guessed")
+    monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / ".out.guessed.partial").symlink_to("victim")
     with pytest.raises(FileExistsError):

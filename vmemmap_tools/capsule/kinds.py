@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The kinds of content that may go into a capsule: why, and in which frames each can be.
+"""The kinds of content that may go into a capsule: why, and in which frames each is.
 
 What has no kind stays out, and so does a frame in which its kind cannot be.
 """

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from heapq import merge
+from operator import itemgetter
 from typing import BinaryIO
 
 from ..arch import ARCHITECTURES
@@ -35,6 +37,7 @@ __all__ = ["write_elf", "write_kdump_file"]
 
 PN_XNUM = 0xFFFF
 FLAGS = PF_R | PF_W | PF_X
+_PA = itemgetter(1)
 MASK_64 = (1 << 64) - 1
 
 
@@ -95,9 +98,9 @@ def _loads(
     offsets: dict[int, int],
     views: list[tuple[int, int, int, int]],
 ) -> Iterator[tuple[int, int, int, int]]:
-    yield from views
-    for pa, size in ranges:
-        yield pa + capsule.slide, pa, size, offsets[pa]
+    """(va, pa, size, offset), in order of pa: a reader need not sort them."""
+    plain = ((pa + capsule.slide, pa, size, offsets[pa]) for pa, size in ranges)
+    yield from merge(sorted(views, key=_PA), plain, key=_PA)
 
 
 def _views(

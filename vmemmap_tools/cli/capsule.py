@@ -170,7 +170,7 @@ def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:
     )
 
 
-def _notes(capsule: Capsule, is_audit: bool) -> Iterator[str]:
+def _notes(capsule: Capsule, is_audit: bool = False) -> Iterator[str]:
     if is_audit:
         for kind, text in capsule.strings:
             yield f"string in {kind}: {text}"

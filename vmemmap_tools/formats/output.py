@@ -95,7 +95,7 @@ def _link(partial: Path, path: Path) -> None:
 
 def spool() -> BinaryIO:
     """A temporary file without a name, for a format that needs seeking."""
-    return tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    return tempfile.TemporaryFile()
 
 
 def compress(source: BinaryIO, target: BinaryIO, is_xz: bool) -> None:

@@ -60,7 +60,7 @@ def decompress_capsule(path: str) -> BinaryIO | None:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise TargetError(
-                f"{path} is damaged or cut short: {name} cannot unpack it; copy it again"
+                f"{path} is damaged or cut short: {name} cannot unpack it"
             ) from None
     if found is None:
         raise TargetError(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import drgn
 
-from ..formats.elf import ET_CORE, Elf, ElfCutShort, ElfError, Segment, SegmentMap
+from ..formats.elf import ET_CORE, Elf, ElfCutShort, ElfError, SegmentMap
 from ..formats.kdump_header import (
     FLATTENED_SIGNATURE,
     SIGNATURE,
@@ -108,7 +108,7 @@ def _open_dump(
     types: TypeSource,
     shown: str | None = None,
 ) -> DrgnTarget | ComposedTarget:
-    """`open_dump` of a file that is not compressed; ``shown`` is its name for people."""
+    """`open_dump` of a file that is not compressed; ``shown`` is its own name."""
     _silence_drgn()
     dump = inspect_dump(core)
     if not dump.has_vmcoreinfo and vmcoreinfo is None:
@@ -260,8 +260,7 @@ def _with_capsule(path: str, dump: DumpFile) -> DumpFile:
         return dump
     segments = dump.segments
     if segments is None:
-        held = [Segment(1, 7, 0, 0, pa, n, n, n) for pa, n in capsule.ranges]
-        segments = SegmentMap(held)
+        segments = SegmentMap.of_present((p, p + n) for p, n in sorted(capsule.ranges))
     return replace(dump, segments=segments, capsule=capsule)
 
 
@@ -278,7 +277,7 @@ def _inspect_elf(path: str) -> DumpFile:
                     f"the file has {elf.file_size}; copy it again"
                 )
             has_note = elf.note("VMCOREINFO") is not None
-            return DumpFile("elf", SegmentMap(elf.loads()), has_note)
+            return DumpFile("elf", elf.physical_map(), has_note)
     except ElfCutShort as error:
         raise TargetError(f"{path} is truncated: {error}; copy it again") from None
     except ElfError as error:
