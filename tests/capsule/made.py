@@ -13,5 +13,5 @@ __all__ = ["make_capsule"]
 def make_capsule(directory: Path, name: str = "capsule", *options: str) -> Path:
     """A capsule of the dump in ``directory``, beside it; the options are its own."""
     opening = ["-c", str(directory / "vmcore"), "-s", str(directory / "vmlinux")]
-    assert main([*opening, "capsule", str(directory / name), *options]) == 0
+    assert main([*opening, "capsule", "--force", str(directory / name), *options]) == 0
     return directory / name

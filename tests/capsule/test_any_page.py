@@ -38,7 +38,8 @@ def both(
     image = varied(request.param).image()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "_interesting", _one_of_each)
-        write_elf(capture(image_target(image), door._ask), path)
+        with open(path, "w+b") as file:
+            write_elf(capture(image_target(image), door._ask), file)
     yield Kernel(image_target(image)), Kernel(open_dump(str(path)))
 
 

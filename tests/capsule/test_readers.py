@@ -122,7 +122,8 @@ def many(original: Original) -> Path:
         word = (i % 1000).to_bytes(8, "little")
         capsule.store.put(FIRST_PA + i * PAGE, word * 8, "lists")
     path = original.directory / "many"
-    write_elf(capsule, path)
+    with open(path, "w+b") as file:
+        write_elf(capsule, file)
     with Elf(str(path)) as file:
         assert len(file.segments) > PN_XNUM
     return path

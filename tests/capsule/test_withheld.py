@@ -88,9 +88,11 @@ def test_a_frame_of_which_nothing_is_known_is_withheld(
 
 def search(capsule: Capsule, folder: Path) -> list[str]:
     """The forms of a capsule in whose bytes a mark is found."""
-    write_elf(capsule, folder / "elf")
+    with open(folder / "elf", "w+b") as file:
+        write_elf(capsule, file)
     found = ["elf"] if MARK in (folder / "elf").read_bytes() else []
-    write_kdump_file(capsule, folder / "kdump")
+    with open(folder / "kdump", "w+b") as file:
+        write_kdump_file(capsule, file)
     prog = drgn.Program()
     prog.set_core_dump(folder / "kdump")
     pages = (prog.read(p * PAGE, PAGE, physical=True) for p in capsule.store.frames())

@@ -67,7 +67,8 @@ class Reader:
 
 
 def dump(path: Path, *ranges: Range) -> Reader:
-    write_kdump(path, HEADER, ranges)
+    with path.open("w+b") as file:
+        write_kdump(file, HEADER, ranges)
     return Reader(path)
 
 
@@ -131,11 +132,9 @@ def test_equal_pages_are_stored_once(tmp_path: Path) -> None:
 def test_far_memory_costs_no_disk(tmp_path: Path) -> None:
     far = 32 << 40
     path = tmp_path / "d"
-    write_kdump(
-        path,
-        HEADER,
-        [(0, PAGE, [(0, noise(1))]), (far, far + PAGE, [(far, noise(2))])],
-    )
+    ranges = [(0, PAGE, [(0, noise(1))]), (far, far + PAGE, [(far, noise(2))])]
+    with path.open("w+b") as file:
+        write_kdump(file, HEADER, ranges)
     assert path.stat().st_blocks * 512 < 1 << 20
 
 

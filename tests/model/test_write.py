@@ -28,6 +28,7 @@ from tests.model.handmade import (
     VMEMMAP_PA,
     HandMade,
 )
+from tests.target.gdb.cores import small_machine
 from tests.tools import output
 from vmemmap_tools.formats.elf import ET_CORE, NO_ADDRESS, Elf, SegmentMap
 from vmemmap_tools.model.mapped import mapped_runs
@@ -290,3 +291,14 @@ def test_dwarf_and_elf_verifiers_find_no_error(directory: Path) -> None:
     for name in ("vmlinux", "vmcore"):
         text = output("readelf", "--wide", "--all", directory / name)
         assert "readelf: " not in text
+
+
+@pytest.mark.parametrize("name", ["vmlinux", "vmcore", "books.json"])
+def test_a_dump_is_not_written_through_a_link(tmp_path: Path, name: str) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match="symbolic link"):
+        small_machine("four-level").write(tmp_path / "m")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert [path.name for path in (tmp_path / "m").iterdir()] == [name]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Making a capsule: ask everything, keep what was read, leave out what must not go.
 
-Two safeguards stand behind the recording. Bytes of a kind that `KINDS` does not name
-are left out. And so is a frame whose own struct page says that it belongs to users (on
-an LRU list, with a mapping, of a huge page, of a device) or to nobody, or cannot be
-read: only a damaged pointer or page table can have led there. Both are accounted for.
+Two checks follow the recording. Bytes of a kind that `KINDS` does not name are left
+out. And so is a frame whose own struct page says that it cannot be what it was read as
+(`FRAMES`), or cannot be read: only a damaged pointer or page table can have led there.
+Both are accounted for.
 """
 
 from __future__ import annotations
@@ -17,23 +17,19 @@ from functools import cached_property
 from typing import Any, Callable
 
 from ..kernel.kernel import Kernel
-from ..kernel.layout import LayoutError
-from ..kernel.page_role import hugetlb_order
-from ..kernel.pages import Page
 from ..target.base import Fault, Target
 from ..target.recorded import CapsuleNote
 from ..target.words import WORD
+from .frames import Frames
 from .kinds import KINDS
 from .recorder import RecordedKernel, Recorder
 from .store import PAGE_SHIFT, Store
 
 __all__ = ["Capsule", "capture"]
 
-FOREIGN_TYPES = frozenset({"buddy", "hugetlb", "offline", "unaccepted", "zsmalloc"})
-BUDDY_BEFORE_TYPES, NO_TYPE = 0xFFFFFF7F, 0xFFFFFFFF
-"""In ``_mapcount``, unsigned."""
 FOR_DRGN = "mem_section", "max_pfn", "min_low_pfn"
 """Integers and pointers that drgn's helpers read and ours do not."""
+BOOT_ID_SIZE = 16
 
 
 @dataclass
@@ -49,6 +45,8 @@ class Capsule:
     withheld: dict[int, str] = field(default_factory=dict)
     changed: Counter[str] = field(default_factory=Counter)
     changed_words: int = 0
+    strings: list[tuple[str, str]] = field(default_factory=list)
+    """(kind, text) of the C strings in it."""
 
     def pages(self) -> Iterable[dict[str, Any]]:
         """The audit: each frame, how much of it goes in, and what for."""
@@ -76,6 +74,7 @@ class Capsule:
             "bytes": self.store.size,
             "words": len(self.store.words),
             "pages_by_kind": dict(sorted(kinds.items())),
+            "strings": [{"kind": kind, "text": text} for kind, text in self.strings],
             "withheld": [
                 {"pfn": pfn, "reason": reason} for pfn, reason in self.withheld.items()
             ],
@@ -88,8 +87,11 @@ def capture(
     target: Target,
     ask: Callable[[Kernel], None],
     with_struct_pages: bool = True,
+    with_identity: bool = False,
 ) -> Capsule:
     """Run ``ask`` over a recording kernel and collect what it read.
+
+    ``with_identity`` adds the host name and the boot id.
 
     Raises `TargetError` and `LayoutError` where the kernel cannot be read at all.
     """
@@ -97,6 +99,8 @@ def capture(
     kernel = RecordedKernel(recorder)
     _read_release(recorder)
     _read_for_drgn(recorder)
+    if with_identity:
+        _read_identity(recorder)
     ask(kernel)
     store = recorder.store
     withheld = dict(_foreign(kernel, store))
@@ -113,6 +117,9 @@ def capture(
     recorder.note.words = store.words
     recorder.note.source = f"answers recorded from {target.release}"
     capsule = Capsule(store, recorder.note, target, slide, views, withheld, *changed)
+    capsule.strings = sorted(
+        {(kind, text) for pa, kind, text in recorder.strings if store.get(pa, 1)}
+    )
     recorder.note.account = {**capsule.totals, "struct_pages": with_struct_pages}
     return capsule
 
@@ -142,6 +149,22 @@ def _read_for_drgn(recorder: Recorder) -> None:
             recorder.read(address + mm.offset("pgd"), mm["pgd"].size)
 
 
+def _read_identity(recorder: Recorder) -> None:
+    """Host name and boot id, as far as the kernel has them."""
+    recorder.kind = "identity"
+    address, uts = recorder.symbol("init_uts_ns"), recorder.struct("uts_namespace")
+    with suppress(Fault):
+        if address is not None and uts is not None and "name.nodename" in uts:
+            start = address + uts.offset("name.nodename")
+            for at in range(start, start + uts["name.nodename"].size):
+                if recorder.read(at, 1) == b"\0":
+                    break
+    address = recorder.symbol("sysctl_bootid")
+    with suppress(Fault):
+        if address is not None:
+            recorder.read(address, BOOT_ID_SIZE)
+
+
 def _slide(kernel: Kernel, recorder: Recorder) -> int:
     base = kernel.geometry.arch.direct_map_base(recorder, kernel.geometry.levels)
     if base is not None:
@@ -153,74 +176,11 @@ def _slide(kernel: Kernel, recorder: Recorder) -> int:
 
 def _foreign(kernel: RecordedKernel, store: Store) -> Iterable[tuple[int, str]]:
     """(frame, why it is left out)."""
-    plain = Kernel(kernel.recorder.inner)
-    owner = _Owner(plain)
+    frames = Frames(Kernel(kernel.recorder.inner))
     for pfn in sorted({*store.frames(), *store.words.frames()}):
-        unknown = store.kinds(pfn) - set(KINDS)
-        if unknown:
-            yield pfn, f"read as {', '.join(sorted(unknown))}, which no capsule holds"
-            continue
-        try:
-            reason = owner.of(pfn)
-        except (Fault, LayoutError, OverflowError):
-            reason = "its struct page cannot be read: nothing tells whose it is"
+        reason = frames.why_not(pfn, store.kinds(pfn))
         if reason is not None:
             yield pfn, reason
-
-
-class _Owner:
-    """Whose a frame is, as far as its struct page says so."""
-
-    def __init__(self, kernel: Kernel):
-        self._kernel = kernel
-        page, self._pages = kernel.target.struct("page"), kernel.pages
-        known = page is not None and "mapping" in page
-        self._mapping_at = page.offset("mapping") if page and known else None
-        bits = map(kernel.target.enumerator, ("PG_head", "PG_lru", "PG_slab"))
-        self._telling = sum(1 << bit for bit in bits if bit is not None)
-
-    def of(self, pfn: int) -> str | None:
-        """Why a frame is left out. Raises `Fault`, `LayoutError`, OverflowError."""
-        pgmap = self._kernel.pgmaps.of_pfn(pfn)
-        if pgmap is not None:
-            # The device holds its users' data, but for the vmemmap in its altmap,
-            # whose own struct pages are never set up.
-            altmap = pgmap.altmap
-            is_inside = altmap is not None and altmap.base_pfn <= pfn < altmap.end_pfn
-            return None if is_inside else "it is memory of a device"
-        page = self._pages.page(pfn)
-        if page.is_tail:
-            page = self._pages.page(self._pages.pfn(page.head_va))
-        return None if self._is_plain(page) else self._said_by(page)
-
-    def _is_plain(self, page: Page) -> bool:
-        """Whether nothing at all is said: so it is of nearly all frames."""
-        at = self._mapping_at
-        return (
-            page.mapcount_word == NO_TYPE
-            and not page.flags & self._telling
-            and at is not None
-            and page.data[at : at + 8] == bytes(8)
-        )
-
-    def _said_by(self, page: Page) -> str | None:
-        pages = self._pages
-        if page.is_poisoned or not any(page.data):
-            return None
-        kind = pages.type_name(page)
-        if kind == "slab" or pages.has_flag(page, "PG_slab"):
-            return None
-        if kind in FOREIGN_TYPES or page.mapcount_word == BUDDY_BEFORE_TYPES:
-            return f"its struct page says that it is {kind or 'free'}"
-        if pages.has_flag(page, "PG_lru"):
-            return "its struct page says that it is on an LRU list"
-        at = self._mapping_at
-        if at is not None and any(page.data[at : at + 8]):
-            return "its struct page has a mapping"
-        # Only a head has struct pages behind it that tell; others may end a section.
-        if page.flags & pages.head_bit and hugetlb_order(pages, page.pfn) is not None:
-            return "its struct page says that it is a huge page"
-        return None
 
 
 def _changes(recorder: Recorder) -> tuple[Counter[str], int]:

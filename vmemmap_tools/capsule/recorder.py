@@ -16,7 +16,7 @@ from typing import Any
 from ..arch.pagetable import PageTable
 from ..kernel.counters import MemmapCounters, read_memmap_counters
 from ..kernel.kernel import Kernel
-from ..kernel.memory import Memory, Record
+from ..kernel.memory import Memory, Record, escape
 from ..kernel.pgmap import Pgmaps
 from ..kernel.sections import Sections
 from ..kernel.zones import Zones
@@ -52,6 +52,8 @@ class Recorder:
         self.store = Store()
         self.note = CapsuleNote()
         self.kind = VARIABLE
+        self.strings: list[tuple[int, str, str]] = []
+        """(physical address, kind, text) of C strings that were read."""
         self.reads: dict[int, int] = {}
         """Virtual address -> physical address of ranges read at virtual addresses."""
         self.page_table: PageTable | None = None
@@ -217,6 +219,16 @@ class _Labelled(Memory):
         self.recorder.kind = self.label
         return super().read(va, size)
 
+    def string(self, va: int) -> str:
+        text = super().string(va)
+        self._note_string(va, text)
+        return text
+
+    def _note_string(self, va: int, text: str) -> None:
+        place = self.page_table.translate(va)
+        if place is not None and text:
+            self.recorder.strings.append((place.pa, self.label, text))
+
     def _read_span(self, pa: int, size: int, step: int, count: int) -> bytes:
         return self.recorder.read_pieces(pa, size, step, count)
 
@@ -228,7 +240,13 @@ class _Labelled(Memory):
     def record(self, struct: Struct, va: int) -> Record:
         before, self.label = self.label, struct.name.replace("struct ", "")
         try:
-            return super().record(struct, va)
+            found = super().record(struct, va)
+            name = struct.members.get("name")
+            if name is not None and name.kind == "array" and name.element_size == 1:
+                self._note_string(
+                    va + name.offset, escape(found.bytes("name").split(b"\0")[0])
+                )
+            return found
         finally:
             self.label = before
             self.recorder.kind = VARIABLE

@@ -9,8 +9,12 @@ and the capsule's note says which ranges are true. Our targets fault on the othe
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from heapq import merge
+from operator import itemgetter
+from typing import BinaryIO
 
 from ..arch import ARCHITECTURES
 from ..formats.elf_write import (
@@ -35,15 +39,17 @@ __all__ = ["write_elf", "write_kdump_file"]
 
 PN_XNUM = 0xFFFF
 FLAGS = PF_R | PF_W | PF_X
+_LOAD = FLAGS << 32 | PT_LOAD
+"""The first word of a program header."""
+MAX_PENDING = 7 << 14
+_PA = itemgetter(1)
 MASK_64 = (1 << 64) - 1
 
 
-def write_elf(capsule: Capsule, path: Path) -> None:
-    """Write an ELF core that drgn and gdb open. Raises OSError."""
-    store = capsule.store
-    ranges = [(pa, len(data)) for pa, data in store.ranges()]
-    offsets, contents = _places(store)
-    views = sorted(_views(capsule, ranges, offsets))
+def write_elf(capsule: Capsule, file: BinaryIO) -> None:
+    """Write an ELF core that drgn and gdb open, into an empty file. Raises OSError."""
+    ranges = _Ranges(capsule.store)
+    views = sorted(_views(capsule, ranges), key=_PA)
     count = 1 + len(ranges) + len(views)
     notes = _vmcoreinfo(capsule) + sealed_note(capsule.note.pack())
     extended = count >= PN_XNUM
@@ -51,68 +57,80 @@ def write_elf(capsule: Capsule, path: Path) -> None:
     section_at = notes_at + len(notes)
     data_at = section_at + (64 if extended else 0)
     machine = ARCHITECTURES[capsule.target.arch].elf_machine
-    with open(path, "w+b") as file:
-        header = file_header(
-            ET_CORE, machine, PN_XNUM if extended else count, section_at, 0
-        )
-        if extended:
-            # The count stands in sh_info of section header 0.
-            header = header[:58] + struct.pack("<HHH", 64, 1, 0)
-        else:
-            header = header[:40] + bytes(8) + header[48:]
-        file.write(header)
-        file.write(
-            program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4)
-        )
-        for va, pa, size, offset in _loads(capsule, ranges, offsets, views):
-            file.write(
-                program_header(
-                    PT_LOAD, FLAGS, data_at + offset, va & MASK_64, pa, size, size, 1
-                )
-            )
-        file.write(notes)
-        if extended:
-            file.write(struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
-        for data in contents:
-            file.write(data)
-        file.flush()
-        seal(file)
+    header = file_header(
+        ET_CORE, machine, PN_XNUM if extended else count, section_at, 0
+    )
+    if extended:
+        # The count stands in sh_info of section header 0.
+        header = header[:58] + struct.pack("<HHH", 64, 1, 0)
+    else:
+        header = header[:40] + bytes(8) + header[48:]
+    file.write(header)
+    file.write(program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4))
+    words = array("Q")
+    for va, pa, size, offset in _loads(capsule, ranges, views):
+        words.extend((_LOAD, data_at + offset, va & MASK_64, pa, size, size, 1))
+        if len(words) >= MAX_PENDING:
+            file.write(_little(words))
+            words = array("Q")
+    file.write(_little(words))
+    file.write(notes)
+    if extended:
+        file.write(struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
+    for data in ranges.contents:
+        file.write(data)
+    file.flush()
+    seal(file)
 
 
-def _places(store: Store) -> tuple[dict[int, int], Iterable[bytes]]:
-    """{physical address: offset}, and what is stored: equal ranges once."""
-    known: dict[bytes, int] = {}
-    offsets, at = {}, 0
-    for pa, data in store.ranges():
-        place = known.get(data)
-        if place is None:
-            place = known[data] = at
-            at += len(data)
-        offsets[pa] = place
-    return offsets, known
+class _Ranges:
+    """(physical address, size, offset) of what is stored; of equal ranges one is.
+
+    In arrays: a terabyte has half a million.
+    """
+
+    def __init__(self, store: Store):
+        self._starts, self._sizes, self._offsets = array("Q"), array("Q"), array("Q")
+        known: dict[bytes, int] = {}
+        end = 0
+        for pa, data in store.ranges():
+            place = known.setdefault(data, end)
+            end += len(data) if place == end else 0
+            self._starts.append(pa)
+            self._sizes.append(len(data))
+            self._offsets.append(place)
+        self.contents: Iterable[bytes] = known
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self._starts, self._sizes, self._offsets)
+
+
+def _little(words: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words.tobytes()
 
 
 def _loads(
-    capsule: Capsule,
-    ranges: list[tuple[int, int]],
-    offsets: dict[int, int],
-    views: list[tuple[int, int, int, int]],
+    capsule: Capsule, ranges: _Ranges, views: list[tuple[int, int, int, int]]
 ) -> Iterator[tuple[int, int, int, int]]:
-    yield from views
-    for pa, size in ranges:
-        yield pa + capsule.slide, pa, size, offsets[pa]
+    """(va, pa, size, offset), in order of pa: a reader need not sort them."""
+    slide = capsule.slide
+    plain = ((pa + slide, pa, size, offset) for pa, size, offset in ranges)
+    yield from merge(views, plain, key=_PA)
 
 
-def _views(
-    capsule: Capsule, ranges: list[tuple[int, int]], offsets: dict[int, int]
-) -> Iterator[tuple[int, int, int, int]]:
+def _views(capsule: Capsule, ranges: _Ranges) -> Iterator[tuple[int, int, int, int]]:
     """(va, pa, size, offset) of ranges that are read outside of the direct map too."""
     starts: dict[int, list[tuple[int, int, int]]] = {}
     wanted = {pa >> PAGE_SHIFT for pa in capsule.views.values()}
-    for pa, size in ranges:
+    for pa, size, offset in ranges:
         for pfn in range(pa >> PAGE_SHIFT, (pa + size - 1 >> PAGE_SHIFT) + 1):
             if pfn in wanted:
-                starts.setdefault(pfn, []).append((pa, size, offsets[pa]))
+                starts.setdefault(pfn, []).append((pa, size, offset))
     seen = set()
     for va, pa in capsule.views.items():
         slide = va - pa
@@ -135,8 +153,8 @@ def _vmcoreinfo_text(capsule: Capsule) -> bytes:
     return "".join(f"{key}={value}\n" for key, value in info.items()).encode()
 
 
-def write_kdump_file(capsule: Capsule, path: Path) -> None:
-    """Write a kdump-compressed file. Raises OSError."""
+def write_kdump_file(capsule: Capsule, file: BinaryIO) -> None:
+    """Write a kdump-compressed file, into an empty file. Raises OSError."""
     store = capsule.store
     capsule.note.ranges = [(pa, len(data)) for pa, data in store.ranges()]
     runs: list[tuple[int, int]] = []
@@ -155,7 +173,7 @@ def write_kdump_file(capsule: Capsule, path: Path) -> None:
         node="(none)",
     )
     write_kdump(
-        path,
+        file,
         header,
         (
             (
@@ -169,8 +187,7 @@ def write_kdump_file(capsule: Capsule, path: Path) -> None:
             for first, end in runs
         ),
     )
-    with open(path, "r+b") as file:
-        seal(file)
+    seal(file)
 
 
 def _whole_page(pieces: list[tuple[int, bytes]]) -> bytes:

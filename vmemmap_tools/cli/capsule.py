@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from ..commands import VerbGroup
 from ..commands.session import Session
+from ..formats.output import OutputError, check_output, compress, output_file, spool
 from ..render import Column, Report
 from ..target.base import Fault, TargetError
 
@@ -36,6 +39,7 @@ QUESTIONS = (
 )
 """What is asked of a kernel while its capsule is made."""
 
+STDOUT = ("-", "/dev/stdout")
 MAX_PAGES = 4096
 """Pages about which `page` is asked, at most."""
 DEVICE_PAGES = 2048
@@ -57,7 +61,7 @@ TOTALS = [
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option("--kdump", is_flag=True, help="Write kdump-compressed, not ELF.")
 @click.option(
     "--list",
@@ -71,6 +75,13 @@ TOTALS = [
     help="Leave struct pages out: zones, map --leaves and walk still answer in full, "
     "sections and dax but for nodes and zones; other answers are unknown.",
 )
+@click.option(
+    "--identity",
+    is_flag=True,
+    help="Carry the host name and the boot id, which are left out otherwise.",
+)
+@click.option("--xz", is_flag=True, help="Compress; vmemmap opens the result as it is.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.pass_obj
 def command(
     session: Session,
@@ -79,16 +90,24 @@ def command(
     kdump: bool,
     is_audit: bool,
     no_struct_pages: bool,
+    identity: bool,
+    xz: bool,
+    force: bool,
 ) -> None:
     """Write a small vmcore that holds what the verbs read, and no user data.
 
     OUT opens in vmemmap without a vmlinux, and in drgn and gdb with one. What it does
-    not carry cannot be read. With --list and without OUT nothing is written.
+    not carry cannot be read. With "-" as OUT the capsule goes to standard output, and
+    what is said of it to standard error. With --list and without OUT nothing is
+    written.
     """
     if out is None and not is_audit:
         raise click.UsageError("name a file to write, or give --list")
-    if out is not None:
-        out = _destination(out, click.get_current_context())
+    is_stdout = str(out) in STDOUT
+    if is_stdout and sys.stdout.isatty():
+        raise click.UsageError("standard output is a terminal: name a file")
+    if out is not None and not is_stdout:
+        _check_destination(out, force, click.get_current_context())
     kernel = session.open_kernel()
     # A Target is its own memory, or is put together with one.
     memory = getattr(kernel.target, "memory", kernel.target)
@@ -98,33 +117,44 @@ def command(
 
     if not kernel.types_are_known:
         raise TargetError("a capsule needs the kernel's types: a vmlinux or BTF (-s)")
-    capsule = capture(kernel.target, _ask, not no_struct_pages)
-    if out is not None:
-        partial = out.with_name(f".{out.name}.partial")
+    capsule = capture(kernel.target, _ask, not no_struct_pages, identity)
+    write = write_kdump_file if kdump else write_elf
+
+    def write_to(file: BinaryIO, is_seekable: bool) -> None:
+        if is_seekable and not xz:
+            write(capsule, file)
+            return
+        with spool() as whole:
+            write(capsule, whole)
+            compress(whole, file, xz)
+
+    if is_stdout:
+        write_to(sys.stdout.buffer, is_seekable=False)
+        sys.stdout.buffer.flush()
+        session = replace(session, stream=sys.stderr)
+    elif out is not None:
         try:
-            (write_kdump_file if kdump else write_elf)(capsule, partial)
-            os.replace(partial, out)
-        finally:
-            partial.unlink(missing_ok=True)
+            with output_file(out, force) as file:
+                write_to(file, is_seekable=True)
+        except OutputError as error:
+            raise TargetError(str(error)) from None
     session.emit(_report(kernel, capsule, is_audit))
 
 
-def _destination(out: Path, context: click.Context) -> Path:
-    """Where to write, links followed. Refuses what would be lost or cannot be written.
+def _check_destination(out: Path, may_replace: bool, context: click.Context) -> None:
+    """Refuse what would be lost or cannot be written.
 
     Asked before the capture, which may take long. Raises `TargetError`.
     """
-    path = out.resolve()
-    if path.exists() and not path.is_file():
-        raise TargetError(f"{out} is no regular file: name one to write")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TargetError(f"{out}: its directory cannot be written to")
     given = context.parent.params if context.parent is not None else {}
     inputs = [given.get("core"), given.get("vmcoreinfo"), *given.get("symbols", ())]
     for name in filter(None, inputs):
-        if path.exists() and os.path.exists(name) and os.path.samefile(path, name):
+        if out.exists() and os.path.exists(name) and os.path.samefile(out, name):
             raise TargetError(f"{out} is what the capsule is made from: name another")
-    return path
+    try:
+        check_output(out, may_replace)
+    except OutputError as error:
+        raise TargetError(str(error)) from None
 
 
 def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:
@@ -135,12 +165,15 @@ def _report(kernel: Kernel, capsule: Capsule, is_audit: bool) -> Report:
         columns=COLUMNS if is_audit else (),
         totals=lambda: capsule.totals,
         totals_columns=TOTALS,
-        notes=lambda: list(_notes(capsule)),
+        notes=lambda: list(_notes(capsule, is_audit)),
         empty=lambda: "",
     )
 
 
-def _notes(capsule: Capsule) -> Iterator[str]:
+def _notes(capsule: Capsule, is_audit: bool = False) -> Iterator[str]:
+    if is_audit:
+        for kind, text in capsule.strings:
+            yield f"string in {kind}: {text}"
     for pfn, reason in capsule.withheld.items():
         yield f"frame {pfn:#x} is withheld: {reason}"
     for kind, count in capsule.changed.items():

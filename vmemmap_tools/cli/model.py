@@ -104,7 +104,7 @@ def build(
             faults=[*parsed.faults, *faults],
             seed=parsed.seed if seed is None else seed,
         )
-    except (SpecError, ValueError) as error:
+    except (SpecError, ValueError) as error:  # OutputError among them
         raise click.UsageError(str(error)) from None
     for name in ("vmlinux", "vmcore", *(["vmcore.kdump"] if kdump else [])):
         click.echo(output / name)

@@ -11,8 +11,12 @@ from __future__ import annotations
 import bisect
 import os
 import struct
-from collections.abc import Iterator
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import add, le
 from typing import BinaryIO
 
 __all__ = [
@@ -37,6 +41,7 @@ EM_X86_64, EM_AARCH64, EM_RISCV = 62, 183, 243
 PT_LOAD, PT_NOTE = 1, 4
 SHT_NOTE, SHT_NOBITS = 7, 8
 PN_XNUM = 0xFFFF
+PROGRAM_HEADER_SIZE = 56
 NO_ADDRESS = 0xFFFFFFFFFFFFFFFF
 """``p_paddr`` of a segment that has no physical address."""
 
@@ -142,7 +147,7 @@ class Elf:
             self._file = source
         self.file_size = self._file.seek(0, os.SEEK_END)
         self._read_header()
-        self.segments = tuple(self._read_segments())
+        self._programs = self._read_programs()
 
     def close(self) -> None:
         self._file.close()
@@ -178,17 +183,13 @@ class Elf:
     @property
     def is_truncated(self) -> bool:
         """Whether some loadable segment's bytes lie beyond the end of the file."""
-        return any(
-            s.present_size < s.file_size for s in self.segments if s.type == PT_LOAD
-        )
+        return self.expected_size > self.file_size
 
     @property
     def expected_size(self) -> int:
         """The file size that the loadable segments ask for, in bytes."""
-        return max(
-            (s.offset + s.file_size for s in self.segments if s.type == PT_LOAD),
-            default=0,
-        )
+        ends = zip(self._kinds, map(add, self._column(1), self._column(4)))
+        return max((end for kind, end in ends if kind == PT_LOAD), default=0)
 
     def loads(self) -> list[Segment]:
         """The PT_LOAD segments, in file order."""
@@ -196,13 +197,33 @@ class Elf:
 
     def notes(self) -> Iterator[Note]:
         """All notes of the PT_NOTE segments, else of the note sections."""
-        areas = [
-            (s.offset, s.present_size) for s in self.segments if s.type == PT_NOTE
-        ] or [(s.offset, s.size) for s in self.sections() if s.type == SHT_NOTE]
+        areas = self.note_areas() or [
+            (s.offset, s.size) for s in self.sections() if s.type == SHT_NOTE
+        ]
         for offset, size in areas:
             if size > MAX_NOTE_BYTES:
                 raise ElfError(f"{size} bytes of notes cannot be right")
             yield from self._parse_notes(self.read_at(offset, size))
+
+    def note_areas(self) -> list[tuple[int, int]]:
+        """(offset, size in the file) of the PT_NOTE segments."""
+        found = [i for i, kind in enumerate(self._kinds) if kind == PT_NOTE]
+        return [(s.offset, s.present_size) for s in map(self._segment, found)]
+
+    def physical_map(self) -> SegmentMap:
+        """What the loadable segments hold of physical memory."""
+        columns = [self._column(at) for at in (1, 3, 4, 5)]
+        is_whole = all(
+            kind != PT_LOAD
+            or (pa + size <= NO_ADDRESS and 0 < memory <= size <= self.file_size - at)
+            for kind, at, pa, size, memory in zip(self._kinds, *columns)
+        )
+        if not is_whole:
+            return SegmentMap(self.loads())
+        rows, starts = zip(self._kinds, columns[1], columns[3]), columns[1]
+        ranges = ((pa, pa + size) for kind, pa, size in rows if kind == PT_LOAD)
+        is_sorted = all(map(le, starts, starts[1:]))
+        return SegmentMap.of_present(ranges if is_sorted else sorted(ranges))
 
     def note(self, name: str) -> bytes | None:
         """The description of the first note of this name."""
@@ -275,21 +296,44 @@ class Elf:
             if not self._shnum:
                 self._shnum = first[5]
 
-    def _read_segments(self) -> Iterator[Segment]:
-        if not self._phnum:
-            return
-        if self._phentsize != 56:
-            raise ElfError("program header table is damaged")
-        if self._phnum > MAX_SEGMENTS:
-            raise ElfError(
-                f"it has {self._phnum} program headers, more than {MAX_SEGMENTS}"
-            )
-        table = self.read_at(self._phoff, 56 * self._phnum)
-        for kind, flags, offset, va, pa, filesz, memsz, _ in struct.iter_unpack(
-            self._order + "IIQQQQQQ", table
-        ):
-            present = max(0, min(filesz, self.file_size - offset))
-            yield Segment(kind, flags, offset, va, pa, filesz, memsz, present)
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """All program headers."""
+        return tuple(map(self._segment, range(self._phnum)))
+
+    def _read_programs(self) -> array[int]:
+        """The program header table as 64-bit words; there may be half a million."""
+        words = array("Q")
+        if self._phnum:
+            if self._phentsize != PROGRAM_HEADER_SIZE:
+                raise ElfError("program header table is damaged")
+            if self._phnum > MAX_SEGMENTS:
+                raise ElfError(
+                    f"it has {self._phnum} program headers, more than {MAX_SEGMENTS}"
+                )
+            size = PROGRAM_HEADER_SIZE * self._phnum
+            words.frombytes(self.read_at(self._phoff, size))
+            if self.byteorder != sys.byteorder:
+                words.byteswap()
+        return words
+
+    def _column(self, at: int) -> array[int]:
+        """One word of each program header: 1 is p_offset, 6 is p_align."""
+        return self._programs[at :: PROGRAM_HEADER_SIZE // 8]
+
+    @cached_property
+    def _kinds(self) -> array[int]:
+        """``p_type`` of each program header."""
+        shift, mask = (0, 0xFFFFFFFF) if self.byteorder == "little" else (32, ~0)
+        return array("I", (word >> shift & mask for word in self._column(0)))
+
+    def _segment(self, number: int) -> Segment:
+        start = number * PROGRAM_HEADER_SIZE // 8
+        first, offset, va, pa, filesz, memsz = self._programs[start : start + 6]
+        low, high = first & 0xFFFFFFFF, first >> 32
+        kind, flags = (low, high) if self.byteorder == "little" else (high, low)
+        present = max(0, min(filesz, self.file_size - offset))
+        return Segment(kind, flags, offset, va, pa, filesz, memsz, present)
 
     def _parse_notes(self, data: bytes) -> Iterator[Note]:
         position = 0
@@ -316,10 +360,52 @@ class SegmentMap:
     Later segments win where two cover one address, as in drgn.
     """
 
-    def __init__(self, segments: list[Segment]):
-        self.extents = _flatten(segments)
-        self._starts = [e.start for e in self.extents]
-        self.has_holes = any(not e.present for e in self.extents)
+    def __init__(self, segments: Sequence[Segment] = ()):
+        extents = _flatten(segments)
+        self._starts: Sequence[int] = [e.start for e in extents]
+        self._ends: Sequence[int] = [e.end for e in extents]
+        self._absent = {
+            e.start: CUT if e.is_cut else EXCLUDED for e in extents if not e.present
+        }
+
+    @classmethod
+    def of_present(cls, ranges: Iterable[tuple[int, int]]) -> SegmentMap:
+        """(start, end) ranges that a file holds, in order of their starts.
+
+        Those that do not end below 2^64 are left out.
+        """
+        found = cls()
+        starts, ends, last = array("Q"), array("Q"), -1
+        for start, end in ranges:
+            if not 0 <= start < end < 1 << 64:
+                continue
+            if start > last:
+                if starts:
+                    ends.append(last)
+                starts.append(start)
+            last = max(last, end)
+        if starts:
+            ends.append(last)
+        found._starts, found._ends = starts, ends
+        return found
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether a header names bytes that the file does not hold."""
+        return bool(self._absent)
+
+    @property
+    def extents(self) -> list[PhysicalExtent]:
+        """Sorted, none overlapping another."""
+        return [
+            PhysicalExtent(
+                start,
+                end,
+                start not in self._absent,
+                self._absent.get(start) == CUT,
+            )
+            for start, end in zip(self._starts, self._ends)
+        ]
 
     def first_absent(self, pa: int, size: int) -> tuple[int, str] | None:
         """The first address of ``pa .. pa+size`` that the dump lacks, and why.
@@ -330,16 +416,16 @@ class SegmentMap:
         position, end = pa, pa + size
         while position < end:
             index = bisect.bisect_right(self._starts, position) - 1
-            if index < 0 or self.extents[index].end <= position:
+            if index < 0 or self._ends[index] <= position:
                 return position, "outside"
-            extent = self.extents[index]
-            if not extent.present:
-                return position, "cut" if extent.is_cut else "excluded"
-            position = extent.end
+            state = self._absent.get(self._starts[index]) if self._absent else None
+            if state is not None:
+                return position, state
+            position = self._ends[index]
         return None
 
 
-def _flatten(segments: list[Segment]) -> list[PhysicalExtent]:
+def _flatten(segments: Sequence[Segment]) -> list[PhysicalExtent]:
     """Disjoint sorted extents; of overlapping segments the later one wins."""
     pieces: list[tuple[int, int, int, str]] = []
     for rank, s in enumerate(segments):

@@ -3,8 +3,8 @@
 
 Pages are compressed with zlib, equal ones (zero pages too) stored once. Chunks without
 content are memory that a filter left out. The page data lie behind the descriptors,
-whose number is known only at the end: until then they wait in a temporary file beside
-the dump.
+whose number is known only at the end: until then they are in a temporary file without
+a name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, BinaryIO, Optional, Union
 
 from vmemmap_tools.formats.core_write import Repeats, pieces
@@ -58,12 +57,16 @@ class KdumpHeader:
 
 
 def write_kdump(
-    path: Path,
+    file: BinaryIO,
     header: KdumpHeader,
     ranges: Iterable[tuple[int, int, Iterable[Chunk]]],
+    spool_directory: str | None = None,
 ) -> None:
-    """Write a dump of memory ranges: start, end (physical, ascending) and chunks."""
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
+    """Write a dump of memory ranges: start, end (physical, ascending) and chunks.
+
+    Into an empty file that is open for writing and can be seeked.
+    """
+    with tempfile.TemporaryFile(dir=spool_directory) as spool:
         pages = _Pages(spool, header.page_shift)
         memory = []
         for start, end, chunks in ranges:
@@ -71,8 +74,7 @@ def write_kdump(
             for at, _, content in pieces(chunks, end):
                 if content is not None:
                     pages.add(at >> header.page_shift, content)
-        with open(path, "wb") as file:
-            _write_file(file, header, memory, pages)
+        _write_file(file, header, memory, pages)
 
 
 class _Pages:

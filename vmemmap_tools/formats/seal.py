@@ -12,7 +12,7 @@ import struct
 import zlib
 from typing import BinaryIO
 
-from .elf import PT_NOTE, Elf, ElfError
+from .elf import Elf, ElfError
 from .elf_write import note
 from .kdump_header import SIGNATURE
 
@@ -100,8 +100,7 @@ def _note_areas(file: BinaryIO) -> list[tuple[int, int]]:
     if not head.startswith(b"\x7fELF"):
         return []
     try:
-        with Elf(str(file.name)) as elf:
-            return [(s.offset, s.file_size) for s in elf.segments if s.type == PT_NOTE]
+        return Elf(file).note_areas()
     except ElfError:
         return []
 

@@ -181,12 +181,14 @@ class Memory:
         return Record(struct, va, self.read(va, struct.size), self.target.byteorder)
 
     def string(self, va: int) -> str:
-        """A C string of at most 256 bytes, made safe to print. Raises `Fault`."""
-        data = b""
-        while len(data) < MAX_STRING and b"\0" not in data:
-            step = min(32, self.page_size - (va + len(data)) % self.page_size)
-            data += self.read(va + len(data), step)
-        return escape(data.split(b"\0")[0])
+        """A C string of at most 256 bytes, made safe to print. Raises `Fault`.
+
+        Nothing after its NUL is read: a capsule holds all that was read.
+        """
+        data = bytearray()
+        while len(data) < MAX_STRING and not data.endswith(b"\0"):
+            data += self.read(va + len(data), 1)
+        return escape(bytes(data).split(b"\0")[0])
 
     def _read_by_walk(self, va: int, size: int) -> bytes:
         parts: list[bytes] = []

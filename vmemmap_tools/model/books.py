@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vmemmap_tools.formats.output import output_file
 from vmemmap_tools.model.hugetlb import ACTIVE, FREE, ISOLATED, folio_name
 from vmemmap_tools.model.vmemmap import Backing
 
@@ -83,7 +84,8 @@ class Books:
 
     def write(self, path: Path) -> None:
         """Write the account as JSON."""
-        path.write_text(json.dumps(self.data, indent=1) + "\n")
+        with output_file(path, may_replace=True) as file:
+            file.write((json.dumps(self.data, indent=1) + "\n").encode())
 
     def _account(self) -> dict[str, Any]:
         machine = self._machine

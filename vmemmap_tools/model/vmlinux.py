@@ -21,6 +21,7 @@ from vmemmap_tools.formats.elf_write import (
     build_id_note,
     write_executable,
 )
+from vmemmap_tools.formats.output import output_file
 from vmemmap_tools.model.types import TypeGraph
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def write_vmlinux(image: Image, path: Path, *, is_stripped: bool = False) -> Non
         Symbol(name, symbol.address, symbol.size, symbol.kind, symbol.static)
         for name, symbol in image.symbols.items()
     ]
-    with open(path, "wb") as file:
+    with output_file(path, may_replace=True) as file:
         write_executable(
             file,
             image.arch.elf_machine,

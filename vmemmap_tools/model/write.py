@@ -18,6 +18,7 @@ from typing import Protocol, Union
 from vmemmap_tools.formats.core_write import MAX_LOADS, CoreWriter, pieces
 from vmemmap_tools.formats.elf_write import note
 from vmemmap_tools.formats.kdump import KdumpHeader, write_kdump
+from vmemmap_tools.formats.output import output_file
 from vmemmap_tools.model.mapped import mapped_runs
 from vmemmap_tools.model.types import TypeGraph
 from vmemmap_tools.model.vmcoreinfo import vmcoreinfo
@@ -154,7 +155,7 @@ def write_vmcore(
     slide = 0 if variant == "physical" else image.facts["page_offset"]
     total = sum(end - start for start, end in image.memory.ranges)
     capacity = MAX_LOADS if variant == "kcore" else 256 + (total >> 20)
-    with open(path, "wb") as file:
+    with output_file(path, may_replace=True) as file:
         notes = core_notes(image)
         core = CoreWriter(file, image.arch.elf_machine, notes, capacity)
         for part in _parts(image, excluded):
@@ -186,11 +187,9 @@ def write_vmcore_kdump(image: Image, path: Path, *, excluded: Frames = ()) -> No
     )
     _, image_pa, size = _kernel_image(image)
     kernel = range(image_pa, image_pa + size)
-    write_kdump(
-        path,
-        header,
-        ((p.start, p.stop, p.kept(image, kernel)) for p in _parts(image, excluded)),
-    )
+    ranges = ((p.start, p.stop, p.kept(image, kernel)) for p in _parts(image, excluded))
+    with output_file(path, may_replace=True) as file:
+        write_kdump(file, header, ranges, str(path.parent))
 
 
 def core_notes(image: Image) -> bytes:

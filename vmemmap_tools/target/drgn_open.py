@@ -19,6 +19,7 @@ import drgn
 from ..formats.kdump_header import KdumpPages
 from .base import Fault, Target, TargetError, TypeSource
 from .composed import ComposedTarget
+from .compressed import decompress_capsule
 from .drgn import DrgnMemory, DrgnTarget
 from .drgn_debug_info import load_debug_info, note_text, reason
 from .drgn_qemu import bound_waiting, check_qemu
@@ -63,6 +64,29 @@ def open_dump(
     places and BTF in the dump itself. ``types`` forces one source. Raises
     `TargetError`.
     """
+    try:
+        packed = decompress_capsule(core)
+    except OSError as error:
+        raise TargetError(f"{core}: {error.strerror}") from None
+    if packed is None:
+        return _open_dump(core, symbols, vmcoreinfo, types)
+    # The libraries open the file by its path, and keep it open by themselves.
+    path = f"/proc/self/fd/{packed.fileno()}"
+    with packed:
+        try:
+            return _open_dump(path, symbols, vmcoreinfo, types, shown=core)
+        except TargetError as error:
+            raise TargetError(str(error).replace(path, core)) from None
+
+
+def _open_dump(
+    core: str,
+    symbols: Sequence[str],
+    vmcoreinfo: str | None,
+    types: TypeSource,
+    shown: str | None = None,
+) -> DrgnTarget | ComposedTarget:
+    """`open_dump` of a file that is not compressed; ``shown`` is its own name."""
     _silence_drgn()
     dump = inspect_dump(core)
     if not dump.has_vmcoreinfo and vmcoreinfo is None:
@@ -73,7 +97,7 @@ def open_dump(
     patched = None if dump.kind == "elf" else info.with_patch_level()
     if patched is not None:
         prog = open_program(core, patched)
-    source = f"{core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
+    source = f"{shown or core} ({'ELF' if dump.kind == 'elf' else 'kdump-compressed'})"
     memory = memory_of(prog, dump, source)
     try:
         target = _with_types(memory, symbols, types, release)

@@ -21,7 +21,6 @@ from ..formats.elf import (
     Elf,
     ElfCutShort,
     ElfError,
-    Segment,
     SegmentMap,
 )
 from ..formats.kdump_flattened import FlattenedFile
@@ -188,8 +187,8 @@ def _with_capsule(path: str, dump: DumpFile) -> DumpFile:
         return dump
     segments = dump.segments
     if not isinstance(segments, SegmentMap):
-        held = [Segment(1, 7, 0, 0, pa, n, n, n) for pa, n in capsule.ranges]
-        segments = SegmentMap(held)
+        held = sorted((pa, pa + size) for pa, size in capsule.ranges)
+        segments = SegmentMap.of_present(held)
     return replace(dump, segments=segments, capsule=capsule)
 
 
@@ -202,7 +201,7 @@ def _inspect_elf(path: str) -> DumpFile:
                 )
             require_notes(elf, path)
             has_note = elf.note("VMCOREINFO") is not None
-            segments = SegmentMap(elf.loads())
+            segments = elf.physical_map()
             return DumpFile("elf", segments, has_note, None, missing_of_elf(elf, path))
     except ElfCutShort as error:
         raise TargetError(f"{path} is cut short: {error}; copy it again") from None

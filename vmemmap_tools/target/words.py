@@ -16,7 +16,7 @@ from itertools import accumulate
 from operator import ne
 from typing import Callable
 
-from .base import ByteOrder
+from .base import ByteOrder, TargetError
 
 __all__ = ["WORD", "Words"]
 
@@ -119,8 +119,17 @@ class Words:
     """64-bit words of structs by physical address; what was noted first stays."""
 
     def __init__(self) -> None:
-        self._tables: dict[tuple[int, tuple[int, ...]], Table] = {}
+        self._known: dict[tuple[int, tuple[int, ...]], Table] = {}
+        self._packed: bytes | None = None
         self._last: tuple[object, bytes] = None, b""
+
+    @property
+    def _tables(self) -> dict[tuple[int, tuple[int, ...]], Table]:
+        """Unpacked when they are first needed: many questions need none."""
+        if self._packed is not None:
+            data, self._packed = self._packed, None
+            self._unpack(data)
+        return self._known
 
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))
@@ -230,17 +239,28 @@ class Words:
 
     @classmethod
     def unpack(cls, data: bytes) -> Words:
-        """From `pack`'s bytes. Raises ValueError for others."""
+        """From `pack`'s bytes. Raises ValueError for others.
+
+        Only their heads are looked at; `TargetError` for the rest comes when a word is
+        needed.
+        """
         if len(data) % WORD:
             raise ValueError("columns that end within a word")
-        rest, found = memoryview(data), cls()
-        while rest:
-            table, rest = _unpack(rest)
-            key = table.step, table.offsets
-            if key in found._tables or len(found._tables) == MAX_TABLES:
-                raise ValueError("tables that cannot be")
-            found._tables[key] = table
+        found = cls()
+        found._packed = data
         return found
+
+    def _unpack(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                table, rest = _unpack(rest)
+                key = table.step, table.offsets
+                if key in self._known or len(self._known) == MAX_TABLES:
+                    raise ValueError("tables that cannot be")
+                self._known[key] = table
+        except (ValueError, OverflowError):
+            raise TargetError("a damaged capsule: its description") from None
 
 
 def _column(data: bytes, at: int, step: int, byteorder: ByteOrder) -> array[int]:
