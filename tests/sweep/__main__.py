@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import sys
-from itertools import chain
 
-from tests.sweep.files import cut_dumps, filtered_dumps
-from tests.sweep.leave_out import Sweep
-from tests.sweep.machines import MACHINES
+from tests.sweep.files import incomplete_files
+from tests.sweep.machines import MACHINES, sweep_of
 
 CUTS = 20
 """Places at which each form of a dump is cut."""
@@ -18,13 +16,13 @@ def main(names: list[str]) -> int:
     """Leave out every page of every machine; 1 if any answer is wrong."""
     pages = files = asked = wrong = 0
     for name in names or MACHINES:
-        sweep = Sweep(name, MACHINES[name]())
+        sweep = sweep_of(name)
         cases = list(sweep.cases())
         found = [v for case in cases for v in sweep.violations(case)]
         answers = sum(len(sweep.asked(case)) for case in cases)
         print(f"{name}: {len(cases)} pages left out, {answers} answers", flush=True)
         number = 0
-        for label, path in chain(filtered_dumps(sweep), cut_dumps(sweep, CUTS)):
+        for label, path in incomplete_files(sweep, CUTS):
             number += 1
             found += sweep.violations_of_file(label, path)
         answers += number * len(sweep.questions)

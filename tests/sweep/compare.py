@@ -40,6 +40,9 @@ PROSE = frozenset({"explanation", "source", "evidence", "verdict"})
 ACCOUNT = frozenset({"checked", "partly", "not_checked", "not_applicable", "rules"})
 """What `check` says about its own work."""
 
+OF_THE_FILE = frozenset({"memory", "dump"})
+"""Subjects of `info` that are about the file, and what it lacks."""
+
 Answer = Mapping[str, Any]
 PER_PAGE = ("backing", "readonly", "owner")
 
@@ -84,6 +87,8 @@ def _rows(verb: str, whole: Answer, part: Answer) -> Iterator[str]:
     names = IDENTITY[verb]
     left = list(whole["rows"])
     for row in part["rows"]:
+        if verb == "info" and row["subject"] in OF_THE_FILE:
+            continue
         if verb == "summary" and row["zone"] is None:
             left = list(_without_zones(left, row))
         same = [w for w in left if all(_agrees(w.get(n), row.get(n)) for n in names)]
@@ -94,6 +99,7 @@ def _rows(verb: str, whole: Answer, part: Answer) -> Iterator[str]:
         best = min(same, key=lambda w: len(list(_values(label, w, row))))
         left.remove(best)
         yield from _values(label, best, row)
+    left = [row for row in left if row.get("subject") not in OF_THE_FILE]
     if left and not any(
         part["totals"].get(name, 0) is None for name in COUNTED_BY.get(verb, ())
     ):

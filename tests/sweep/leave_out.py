@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -63,16 +63,25 @@ class Sweep:
 
     def __init__(self, name: str, machine: Machine):
         self.name = name
-        self._bench = Bench(machine)
-        self._base = self._bench.target
-        whole = Kernel(Holes(self._base, ()))
+        self._prepare(machine)
+        whole = Kernel(self.target_without(()))
         self.questions = list(_questions(whole))
         self._touched: dict[tuple[str, ...], set[int]] = {}
         self._kinds = _kinds_of_frames(whole)
         self.whole = {words: self._whole(words) for words in self.questions}
 
+    def _prepare(self, machine: Machine) -> None:
+        self._bench = Bench(machine)
+
+    def target_without(self, pfns: Collection[int]) -> Any:
+        """The dump without these frames; ``touched`` collects the frames that are read.
+
+        Raises `TargetError`.
+        """
+        return Holes(self._bench.target, pfns)
+
     def _whole(self, words: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-        target = Holes(self._base, ())
+        target = self.target_without(())
         kernel = Kernel(target)
         answers = ask(kernel, *words), text(kernel, *words)
         self._touched[words] = target.touched
@@ -98,7 +107,7 @@ class Sweep:
         A verb that does not read the page cannot notice that it is missing.
         """
         for words in self.asked(case):
-            for what in self._wrong(words, lambda: Holes(self._base, {case.pfn})):
+            for what in self._wrong(words, lambda: self.target_without({case.pfn})):
                 yield f"{case.machine}, {case.pfn:#x} ({case.kind}): {what}"
 
     def violations_of_file(self, label: str, core: Path) -> Iterator[str]:
@@ -109,8 +118,8 @@ class Sweep:
                 yield f"{self.name}, {label}: {what}"
 
     @property
-    def core(self) -> Path:
-        """The whole dump, an ELF file."""
+    def core(self) -> Path | None:
+        """The whole dump, an ELF file with a vmlinux; None without one."""
         return self._bench.path / "vmcore"
 
     def asked(self, case: Case) -> list[tuple[str, ...]]:
@@ -160,7 +169,7 @@ def _questions(kernel: Kernel) -> Iterator[tuple[str, ...]]:
 
 def _targets(kernel: Kernel) -> Iterator[str]:
     """A page of each kind, by pfn and by the address of its struct page."""
-    seen: set[tuple[int, str]] = set()
+    seen: set[tuple[int, str | None]] = set()
     for folio in kernel.hugetlb.folios():
         if (folio.order, folio.backing.layout) not in seen:
             seen.add((folio.order, folio.backing.layout))

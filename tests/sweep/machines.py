@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Callable
 
 from tests.model.kernels import GIB, MIB
+from tests.sweep.described import SelfDescribedSweep
+from tests.sweep.leave_out import Sweep
 from vmemmap_tools.model.boot import BootPage, NodeMemory
 from vmemmap_tools.model.machine import Machine
 
-__all__ = ["MACHINES"]
+__all__ = ["MACHINES", "sweep_of"]
 
 
 def mixed(generation: str) -> Machine:
@@ -49,4 +51,11 @@ MACHINES: Mapping[str, Callable[[], Machine]] = {
     "seed": lambda: mixed("seed"),
     "hot-added 6.12": lambda: hot_added("6.12"),
     "hot-added 7.3": lambda: hot_added("7.3"),
+    "7.3 without vmlinux": lambda: mixed("7.3"),
 }
+
+
+def sweep_of(name: str) -> Sweep:
+    """The sweep over one of these machines."""
+    kind = SelfDescribedSweep if name.endswith("without vmlinux") else Sweep
+    return kind(name, MACHINES[name]())

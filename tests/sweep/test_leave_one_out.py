@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
-from itertools import chain
 
 import pytest
 
 from tests.sweep.compare import compare
-from tests.sweep.files import cut_dumps, filtered_dumps
+from tests.sweep.files import incomplete_files
 from tests.sweep.leave_out import Case, Sweep
-from tests.sweep.machines import MACHINES
+from tests.sweep.machines import sweep_of
 
 CASES = 10
 """Pages that are left out of each machine here."""
-SAMPLED = ("5.14", "6.12", "7.3", "seed", "hot-added 7.3")
+SAMPLED = ("5.14", "6.12", "7.3", "seed", "hot-added 7.3", "7.3 without vmlinux")
 
 
 @lru_cache(maxsize=1)
 def swept(name: str) -> Sweep:
-    return Sweep(name, MACHINES[name]())
+    return sweep_of(name)
 
 
 def sample(sweep: Sweep) -> list[Case]:
@@ -44,7 +43,7 @@ def test_a_missing_page_changes_no_answer_but_to_null(name: str) -> None:
 
 def test_an_incomplete_file_changes_no_answer_but_to_null() -> None:
     sweep = swept("7.3")
-    files = chain(filtered_dumps(sweep), cut_dumps(sweep, 2))
+    files = incomplete_files(sweep, 2)
     found = [v for label, path in files for v in sweep.violations_of_file(label, path)]
     assert found == []
 
