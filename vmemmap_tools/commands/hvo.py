@@ -200,12 +200,8 @@ def command(
                 yield row
 
     def knows_pools() -> bool:
-        """Whether no pool is without a row; those without folios need types."""
-        return (
-            folios
-            or not kernel.types_are_known
-            or kernel.is_complete("hstates", "zones")
-        )
+        """Whether no pool is without a row."""
+        return folios or kernel.is_complete("hstates", "zones")
 
     none = "no hugetlb folio" if folios else "no hugetlb pool"
     session.emit(

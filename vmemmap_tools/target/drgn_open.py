@@ -65,7 +65,7 @@ def open_dump(
     `TargetError`.
     """
     try:
-        packed = decompress_capsule(core)
+        packed = None if os.path.isdir(core) else decompress_capsule(core)
     except OSError as error:
         raise TargetError(f"{core}: {error.strerror}") from None
     if packed is None:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from ..formats.elf import (
     ET_CORE,
     ET_REL,
+    MAX_NOTE_BYTES,
     Elf,
     ElfCutShort,
     ElfError,
@@ -225,8 +226,14 @@ def _inspect_kdump(path: str, file: BinaryIO, kind: str = "kdump") -> DumpFile:
     except KdumpError as error:
         raise TargetError(f"{path} is {error}") from None
     for offset, size in header.note_areas:
-        if offset + size > pages.file_size:
+        if size <= MAX_NOTE_BYTES and offset + size <= pages.file_size:
+            continue
+        if pages.missing_bytes and size <= MAX_NOTE_BYTES:
             raise TargetError(NOTES_CUT.format(path=path))
+        raise TargetError(
+            f"{path} is damaged: its sub-header names {size} bytes of notes at offset "
+            f"{offset}, the file has {pages.file_size} bytes; copy it again"
+        )
     found = [MARKED.format(path=path)] if header.is_incomplete else []
     if pages.missing_bytes:
         found.append(f"{path} is cut short by at least {pages.missing_bytes} bytes")
