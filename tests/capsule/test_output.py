@@ -122,14 +122,14 @@ def test_another_compressed_dump_is_to_be_unpacked_first(
     (tmp_path / "packed").write_bytes(content(head))
     assert main(["-c", str(tmp_path / "packed"), "summary"]) == 2
     error = capsys.readouterr().err
-    assert f"packed by {name}: unpack first" in error
+    assert f"packed by {name}: unpack it first" in error
     assert len(error.splitlines()) == 1
 
 
 def test_zstd_is_to_be_unpacked_first(tmp_path: Path, capsys: Capsys) -> None:
     (tmp_path / "packed").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(64))
     assert main(["-c", str(tmp_path / "packed"), "summary"]) == 2
-    assert "packed by zstd: unpack first" in capsys.readouterr().err
+    assert "packed by zstd: unpack it first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])

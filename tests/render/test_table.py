@@ -82,7 +82,7 @@ def test_totals_are_asked_for_after_the_last_row() -> None:
 
 
 def test_no_rows_are_said_in_words() -> None:
-    assert printed("table", [], empty="no such zone") == "no such zone\n"
+    assert printed("table", [], empty=lambda: "no such zone") == "no such zone\n"
 
 
 def test_thousands_of_rows_are_streamed_in_columns() -> None:

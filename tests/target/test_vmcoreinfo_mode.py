@@ -206,7 +206,6 @@ def test_with_types_nothing_is_lost() -> None:
         "hvo --folios --zone Normal",
         "sections --zone Normal",
         "sections --order 9",
-        "sections --state D",
     ],
 )
 def test_rows_are_not_chosen_by_what_is_lost(
@@ -215,7 +214,15 @@ def test_rows_are_not_chosen_by_what_is_lost(
     core = str(machine().path / "vmcore")
     assert main(["-c", core, *words.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{words.split()[-2]} needs the kernel's types" in line
+    assert f"{words.split()[-2]} cannot choose: " in line and " unknown: " in line
+
+
+def test_a_state_without_a_name_chooses_nothing_and_denies_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    core = str(machine().path / "vmcore")
+    assert main(["-c", core, "sections", "--state", "D"]) == 0
+    assert capsys.readouterr().out.startswith("cannot be determined: ")
 
 
 def test_check_refuses_rather_than_check_nothing(

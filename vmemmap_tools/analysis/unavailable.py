@@ -69,12 +69,21 @@ def refuse_unknown(option: str, value: object, why: str | None) -> None:
         )
 
 
-def nothing(kernel: Kernel, none: str, *parts: str, filtered: bool = False) -> str:
+def nothing(
+    kernel: Kernel,
+    none: str,
+    *parts: str,
+    filtered: bool = False,
+    undecided: bool = False,
+) -> str:
     """What to say of an answer without rows.
 
     ``none`` denies that there are any; it holds only where these parts are complete.
+    ``undecided`` says that the options could not choose among some rows.
     """
     why = kernel.gap(*parts)
+    if undecided and why is None:
+        why = "what the options choose by is not known of some rows"
     if why is not None:
         return f"cannot be determined: {why}"
     return NOTHING_MATCHES if filtered else none

@@ -142,6 +142,7 @@ def command(
                 "no device memory with struct pages",
                 "device maps",
                 filtered=is_filtered(node, order, pfn, optimised),
+                undecided=undecided,
             ),
         )
     )

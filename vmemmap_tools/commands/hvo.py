@@ -227,6 +227,7 @@ def command(
                 none,
                 *(("folios",) if folios else ("hstates", "zones")),
                 filtered=is_filtered(node, zone, order, pfn, optimised),
+                undecided=sums["folios"] is None,
             ),
         )
     )

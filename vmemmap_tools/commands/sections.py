@@ -134,6 +134,7 @@ def command(
                 "sections",
                 filtered=bool(numbers)
                 or is_filtered(node, zone, order, pfn, state, optimised),
+                undecided=undecided,
             ),
         )
     )

@@ -139,6 +139,7 @@ def command(
                 "no hugetlb folios and no device DAX compounds",
                 *parts,
                 filtered=filtered,
+                undecided=not is_decided(),
             ),
         )
     )

@@ -20,8 +20,6 @@ __all__ = ["FlattenedFile"]
 HEADER_BYTES = 4096
 PIECE = struct.Struct(">qq")
 END = -1
-HEADER = struct.Struct(">16sqq")
-TYPE, VERSION = 1, 1
 MAX_PIECES = 1 << 22
 MAX_OFFSET = 1 << 56
 """A larger offset is damage and not the size of the file that this stands for."""
@@ -84,11 +82,8 @@ class FlattenedFile(io.RawIOBase):
     def _read_pieces(self) -> list[tuple[int, int, int]]:
         """Start and end in the kdump file and place in the stream, in its order."""
         self._file.seek(0)
-        head = self._file.read(HEADER.size)
-        if not head.startswith(FLATTENED_SIGNATURE) or len(head) < HEADER.size:
+        if not self._file.read(16).startswith(FLATTENED_SIGNATURE):
             raise KdumpError("not a flattened dump")
-        if HEADER.unpack(head)[1:] != (TYPE, VERSION):
-            raise KdumpError("damaged: the header of a flattened kdump")
         size = self._file.seek(0, os.SEEK_END)
         pieces: list[tuple[int, int, int]] = []
         position = HEADER_BYTES

@@ -45,9 +45,9 @@ def compression_of(head: bytes) -> str | None:
 
 
 def decompress_capsule(path: str) -> BinaryIO | None:
-    """The capsule in a compressed file, None for a file that is not compressed.
+    """The capsule in a compressed file, None for any other file.
 
-    Raises `TargetError` for anything else in a compressed file, and OSError.
+    Raises `TargetError` for a compressed file that cannot be unpacked, and OSError.
     """
     with open(path, "rb") as file:
         name = compression_of(file.read(8))
@@ -55,18 +55,13 @@ def decompress_capsule(path: str) -> BinaryIO | None:
             return None
         file.seek(0)
         try:
-            found = _unpack(file, name)
+            return _unpack(file, name)
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise TargetError(
                 f"{path} is damaged or cut short: {name} cannot unpack it"
             ) from None
-    if found is None:
-        raise TargetError(
-            f"{path} is packed by {name}: unpack first (only capsules are read packed)"
-        )
-    return found
 
 
 def _unpack(file: BinaryIO, name: str) -> BinaryIO | None:
