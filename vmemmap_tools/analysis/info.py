@@ -69,10 +69,10 @@ def _decoding(kernel: Kernel) -> Iterator[Evidence]:
     yield Evidence("compound word", pages.compound_member, f"{types} page")
     yield Evidence("folio order", pages.compound.order_source, "types page, folio")
     yield Evidence("hugetlb test", pages.compound.hugetlb_source, "types and notes")
+    nodes, zones = pages.nodes_width, pages.zones_width
     yield Evidence(
         "node and zone bits",
-        f"{pages.nodes_width} and "
-        f"{'unknown' if pages.zones_width is None else pages.zones_width}",
+        UNKNOWN if zones is None else f"{nodes} and {zones}",
         f"{pages.nodes_source}, __MAX_NR_ZONES",
     )
 

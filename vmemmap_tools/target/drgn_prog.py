@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import drgn
 
-from ..formats.elf import SegmentMap
 from .base import Target, TargetError
 from .composed import ComposedTarget
 from .drgn import DrgnMemory, DrgnTarget
@@ -58,12 +56,10 @@ def _memory_of_dump(prog: drgn.Program, path: str) -> tuple[DrgnMemory, bool]:
     if file is None:
         source = f"{path} (file is gone: what it leaves out may read as zeros)"
         return DrgnMemory(prog, None, source), False
-    dump = replace(inspect_dump(file), capsule=None)
+    dump = inspect_dump(file)
     if dump.kind == "elf":
         return memory_of(prog, dump, f"{path} (ELF)"), True
     source = f"{path} (kdump-compressed)"
-    if isinstance(dump.segments, SegmentMap):
-        dump = replace(dump, segments=None)
     patched = VmcoreInfo(note_text(prog)).with_patch_level()
     if patched is None:
         return memory_of(prog, dump, source), False
