@@ -78,7 +78,9 @@ def resolve(kernel: Kernel, kind: str, value: int, text: str) -> Subject:
         found = kernel.page_table.translate(value)
     except Fault as fault:
         return Subject(
-            text, None, note=f"cannot be determined: its page tables: {fault}"
+            text,
+            None,
+            note=f"cannot be determined: its page tables cannot be read ({fault})",
         )
     if found is None:
         return Subject(text, None, note="the kernel's page tables do not map it")
