@@ -73,7 +73,7 @@ class Rule:
 
     def gap(self, context: Context) -> str | None:
         """What is missing of the parts in which this rule looks; None if nothing is."""
-        return context.kernel.gap(*RESTS_ON[self.id[0]])
+        return context.kernel.gap(*RESTS_ON.get(self.id[0], ()))
 
     @property
     def docs(self) -> str:
