@@ -184,16 +184,17 @@ def placement(
     Where that head cannot be read, a few before it are asked; None if none can be read.
     """
     step = max(1 << pgmap.compound_order, (end - start) // PLACES)
-    lost = None
+    is_lost = False
     for pfn in range(max(start, end - (1 << pgmap.compound_order)), start - 1, -step):
         try:
             page = kernel.pages.page(pfn)
         except Fault as fault:
-            lost = lost or fault
+            if not is_lost:
+                kernel.missing.record(fault, "struct pages of device memory")
+            is_lost = True
             continue
-        if page.is_poisoned or not page.flags:
+        if not page.is_poisoned and page.flags:
+            return kernel.pages.node(page), kernel.pages.zone_index(page)
+        if not is_lost:
             return None, None
-        return kernel.pages.node(page), kernel.pages.zone_index(page)
-    if lost is not None:
-        kernel.missing.record(lost, "struct pages of device memory")
     return None

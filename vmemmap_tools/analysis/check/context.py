@@ -113,8 +113,8 @@ class Context(Accounting):
 
     @cached_property
     def folios_by_pfn(self) -> dict[int, Folio]:
-        """Only for kernels' pools: as many entries as there are folios."""
-        return {folio.pfn: folio for folio in self.folios}
+        """Every hugetlb folio, those of unknown backing, too; for kernels' pools."""
+        return {folio.pfn: folio for folio in self.kernel.hugetlb.folios()}
 
     def hpg(self, folio: Folio, name: str) -> bool | None:
         return self.kernel.hugetlb.has_flag(folio, name)
