@@ -25,6 +25,7 @@ def test_d1_saves_6_pages_of_every_2m_compound() -> None:
     assert (found.compounds, found.optimised) == (128, 128)
     assert found.saved_pages == 6 * 128
     assert found.expected_saved_pages == 6 * 128
+    assert found.extent is not None
     assert (found.extent.mapped_pages, found.extent.frames) == (1024, 256)
     assert found.savable_pages == 0
 
@@ -40,7 +41,7 @@ def test_d2_saves_7_pages_of_every_2m_compound() -> None:
     assert found.expected_saved_pages == 7 * 128
     assert found.generalised_extra_pages == 0
     # One frame a compound and the zone's tail page.
-    assert found.extent.frames == 128 + 1
+    assert found.extent is not None and found.extent.frames == 128 + 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_order_7_saves_nothing_in_d1_and_a_page_in_d2() -> None:
 def test_fsdax_has_no_compounds() -> None:
     found = measured(dax(shift=0, form=None))
     assert (found.compounds, found.saved_pages, found.expected_saved_pages) == (0, 0, 0)
-    assert found.extent.mapped_pages == 1024
+    assert found.extent is not None and found.extent.mapped_pages == 1024
 
 
 def test_node_and_zone_are_those_of_the_struct_pages() -> None:
@@ -201,4 +202,5 @@ def test_a_range_without_sections_measures_nothing() -> None:
     m = Machine("7.3")
     add_pgmap(m, DAX_START, DAX_END, 9)
     found = measured(m)
+    assert found.extent is not None
     assert (found.compounds, found.extent.mapped_pages) == (0, 0)

@@ -54,7 +54,7 @@ from vmemmap_tools.model.boot import NodeMemory
 from vmemmap_tools.model.machine import Machine
 from vmemmap_tools.model.objects import ImageSymbol
 from vmemmap_tools.model.vmlinux import build_id, write_vmlinux
-from vmemmap_tools.target.drgn_open import inspect_dump
+from vmemmap_tools.target.dump_files import inspect_dump
 from vmemmap_tools.target.vmcoreinfo import VmcoreInfo
 
 PAGE = 4096

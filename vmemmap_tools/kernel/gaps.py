@@ -85,13 +85,17 @@ def unknown(kernel: Kernel, part: str) -> str | None:
     return None if reason is None else f"the {part} are unknown: {reason}"
 
 
-def gap(kernel: Kernel, part: str) -> str | None:
-    """What is missing of a part, in words; None if it is complete."""
+def gap(kernel: Kernel, part: str, refused: tuple[str, ...] = REFUSED) -> str | None:
+    """What is missing of a part, in words; None if it is complete.
+
+    Without ``refused``, damage that was not followed is no gap: rules look for it.
+    """
     reason = unknown(kernel, part)
     if reason is not None:
         return reason
     PARTS[part].read(kernel)
-    found = kernel.missing.about(*REFUSED, *PARTS[part].concerns)
+    found = kernel.missing.about(*refused, *PARTS[part].concerns)
     if found:
         return f"the {part} are incomplete: {', '.join(found)}"
-    return next(filter(None, (gap(kernel, p) for p in PARTS[part].rests_on)), None)
+    below = (gap(kernel, other, refused) for other in PARTS[part].rests_on)
+    return next(filter(None, below), None)

@@ -31,7 +31,9 @@ def said(kernel: Kernel, rule: str) -> list[Finding]:
 
 def layouts(kernel: Kernel, pgmap: Pgmap) -> list[str]:
     (start, end), *_ = pgmap.ranges
-    return [backing.layout for _, backing in compounds_of(kernel, pgmap, start, end)]
+    return [
+        str(backing.layout) for _, backing in compounds_of(kernel, pgmap, start, end)
+    ]
 
 
 @pytest.mark.parametrize("generation", ["6.1", "7.3"])

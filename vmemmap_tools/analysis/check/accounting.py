@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
+from ...kernel.gaps import gap
 from ...kernel.kernel import Kernel
 from ...kernel.progress import Progress
 from ...target.base import Fault
@@ -96,7 +97,7 @@ class Accounting:
 
     def gap(self, part: str) -> str | None:
         """What is missing of a part of `gaps.PARTS`, in words; None if nothing is."""
-        return self.kernel.gap(part)
+        return gap(self.kernel, part, refused=())
 
     def track(
         self, label: str, items: Iterable[T], total: int | None = None

@@ -73,7 +73,8 @@ class Rule:
 
     def gap(self, context: Context) -> str | None:
         """What is missing of the parts in which this rule looks; None if nothing is."""
-        return context.kernel.gap(*RESTS_ON.get(self.id[0], ()))
+        parts = RESTS_ON.get(self.id[0], ())
+        return next(filter(None, map(context.gap, parts)), None)
 
     @property
     def docs(self) -> str:
