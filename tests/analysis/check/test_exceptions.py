@@ -208,7 +208,7 @@ def test_f5_without_cgroup_hugetlb_nothing_writes_of_cgroups(generation: str) ->
     (found,) = said(bench.over(image), "F5")
     assert found.where.id == second and found.count == 1
     assert found.found == {"_hugetlb_cgroup_rsvd": "0x1234"}
-    assert found.message.endswith(" have _hugetlb_cgroup_rsvd 0x1234, expected 0")
+    assert "_hugetlb_cgroup_rsvd" in found.message
 
 
 def _write_cgroups(image: Image, head: int, cgroup: int, reserved: int) -> None:

@@ -223,4 +223,6 @@ def test_rules_say_that_zones_are_missing(bench: Bench) -> None:
     gap = Context(kernel).gap("zones")
     assert gap is not None
     assert why.pop("Z4") == ("not checked", gap)
-    assert why == dict.fromkeys(why, ("partly", gap))
+    # Not checked: those that found no other zone's shared tail page to look at.
+    assert {reason for _, reason in why.values()} == {gap}
+    assert {status for status, _ in why.values()} <= {"partly", "not checked"}
