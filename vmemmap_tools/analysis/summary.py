@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Union
+from typing import Optional
 
 from ..kernel.kernel import Kernel
 from .dax import DaxRange, measure
@@ -45,7 +45,7 @@ class Group:
         self.count = self.optimised = self.saved_bytes = self.savable_bytes = None
 
 
-Place = tuple[Union[int, None], Union[int, None], str, int]
+Place = tuple[Optional[int], Optional[int], str, int]
 """(node, zone index, kind, order)"""
 
 

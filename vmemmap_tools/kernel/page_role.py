@@ -24,7 +24,7 @@ STALE_HEADS = {
     "d": "a hugetlb type without PG_head (a restored folio freed without page checks)",
     "e": "a head of an order that no folio at this pfn can have (damaged)",
 }
-"""Struct pages that look like a head and are none, by kind."""
+"""Struct pages that look like a head but are not one, by kind."""
 
 
 class PageRole(NamedTuple):

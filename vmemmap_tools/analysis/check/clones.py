@@ -29,7 +29,7 @@ POISON = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class Clone:
-    """A struct page that looks like a head and is none; ``kind`` as in STALE_HEADS."""
+    """A stale head: it looks like a head but is not one. ``kind`` is of STALE_HEADS."""
 
     kind: str
     pfn: int
