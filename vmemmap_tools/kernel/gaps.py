@@ -17,37 +17,36 @@ from typing import TYPE_CHECKING, Callable
 if TYPE_CHECKING:
     from .kernel import Kernel
 
-__all__ = ["PARTS", "REFUSED", "Part", "gap", "unknown"]
-
-REFUSED = (
-    "mem_section roots linked twice",
-    "vmemmap page tables linked twice",
-    "leaves too large for a vmemmap",
-)
-"""Concerns of damage that was not followed: no part is complete then."""
-
+__all__ = ["PARTS", "Part", "gap", "unknown"]
 
 @dataclass(frozen=True)
 class Part:
     """One part of a kernel.
 
-    ``concerns`` are what its view counts as missing, ``read`` makes the view read all
-    of it, ``unknown`` gives the reason why nothing leads to it, or None. A part is
-    complete only if the parts that it ``rests_on`` are.
+    ``concerns`` are what its view counts as missing, ``damage`` what it found damaged
+    and did not follow. ``read`` makes the view read all of it, ``unknown`` gives the
+    reason why nothing leads to it, or None. A part is complete only if the parts that
+    it ``rests_on`` are.
     """
 
     concerns: tuple[str, ...]
     read: Callable[[Kernel], object]
     unknown: Callable[[Kernel], str | None] = lambda kernel: None
     rests_on: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
 
 PARTS: Mapping[str, Part] = {
-    "page tables": Part(("vmemmap page tables",), lambda kernel: kernel.vmemmap),
+    "page tables": Part(
+        ("vmemmap page tables",),
+        lambda kernel: kernel.vmemmap,
+        damage=("vmemmap page tables linked twice", "leaves too large for a vmemmap"),
+    ),
     "sections": Part(
         ("mem_section root pointers", "mem_section roots"),
         lambda kernel: len(kernel.sections),
         lambda kernel: kernel.sections.unknown,
+        damage=("mem_section roots linked twice",),
     ),
     "zones": Part(
         ("pages of node_data", "nodes", "node states", "arrays of shared tail pages"),
@@ -85,17 +84,18 @@ def unknown(kernel: Kernel, part: str) -> str | None:
     return None if reason is None else f"the {part} are unknown: {reason}"
 
 
-def gap(kernel: Kernel, part: str, refused: tuple[str, ...] = REFUSED) -> str | None:
+def gap(kernel: Kernel, part: str, with_damage: bool = True) -> str | None:
     """What is missing of a part, in words; None if it is complete.
 
-    Without ``refused``, damage that was not followed is no gap: rules look for it.
+    Without damage, what was not followed is no gap: rules look for it.
     """
     reason = unknown(kernel, part)
     if reason is not None:
         return reason
-    PARTS[part].read(kernel)
-    found = kernel.missing.about(*refused, *PARTS[part].concerns)
+    one = PARTS[part]
+    one.read(kernel)
+    found = kernel.missing.about(*(one.damage if with_damage else ()), *one.concerns)
     if found:
         return f"the {part} are incomplete: {', '.join(found)}"
-    below = (gap(kernel, other, refused) for other in PARTS[part].rests_on)
+    below = (gap(kernel, other, with_damage) for other in one.rests_on)
     return next(filter(None, below), None)

@@ -9,7 +9,7 @@ isolated folios as well, and works where a list would change under the reader.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,7 +63,10 @@ class Hstate:
 
 
 class Hugetlb:
-    """The hugetlb pools of a kernel."""
+    """The hugetlb pools of a kernel.
+
+    ``tail_frames`` is asked when folios are looked for: it may itself have to look.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class Hugetlb:
         sections: Sections,
         zones: Zones,
         vmemmap: Vmemmap,
-        tail_frames: TailFrames,
+        tail_frames: Callable[[], TailFrames],
         progress: Progress = silent,
     ):
         self._target = target
@@ -176,7 +179,7 @@ class Hugetlb:
             self._pages,
             self._sections,
             self._vmemmap,
-            self._tail_frames,
+            self._tail_frames(),
             self._orders(),
             self._progress,
             Missing(),

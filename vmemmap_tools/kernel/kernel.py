@@ -97,7 +97,7 @@ class Kernel:
             self.sections,
             self.zones,
             self.vmemmap,
-            self.tail_frames,
+            lambda: self.tail_frames,
             self.progress,
         )
 
@@ -150,7 +150,7 @@ class Kernel:
             self.sections,
             self.zones,
             self.vmemmap,
-            frames,
+            lambda: frames,
         )
         frames.update(
             {

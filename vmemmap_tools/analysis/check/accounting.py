@@ -97,7 +97,7 @@ class Accounting:
 
     def gap(self, part: str) -> str | None:
         """What is missing of a part of `gaps.PARTS`, in words; None if nothing is."""
-        return gap(self.kernel, part, refused=())
+        return gap(self.kernel, part, with_damage=False)
 
     def track(
         self, label: str, items: Iterable[T], total: int | None = None

@@ -38,14 +38,16 @@ def _compounds(
 ) -> Iterator[tuple[Pgmap, int, int, int, CompoundBacking]]:
     """(map, first pfn, end pfn, head pfn, backing) of every device compound.
 
-    Those whose page tables are not all here are left out.
+    Those whose page tables are not all here are left out, and those whose tails may
+    be a zone's that is not here.
     """
-    vmemmap, number = context.kernel.vmemmap, context.kernel.pages.vmemmap_page
     for one in context.compound_ranges:
         pgmap, start, end = one.pgmap, one.first_pfn, one.end
         for head, backing in compounds_of(context.kernel, pgmap, start, end):
-            if vmemmap.absent and vmemmap.is_absent(number(head), backing.pages):
-                context.leave_out(f"compound at pfn {head:#x}: a page table is missing")
+            if not backing.is_known:
+                context.leave_out(
+                    f"compound at pfn {head:#x}: a page table or a zone is missing"
+                )
                 continue
             context.saw()
             yield pgmap, start, end, head, backing
