@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARTS", "Part", "gap", "unknown"]
 
+
 @dataclass(frozen=True)
 class Part:
     """One part of a kernel.
