@@ -176,9 +176,8 @@ class Elf:
     @property
     def are_notes_cut(self) -> bool:
         """Whether notes lie beyond the end of the file."""
-        return any(
-            s.present_size < s.file_size for s in self.segments if s.type == PT_NOTE
-        )
+        found = [i for i, kind in enumerate(self._kinds) if kind == PT_NOTE]
+        return any(s.present_size < s.file_size for s in map(self._segment, found))
 
     @property
     def is_truncated(self) -> bool:
@@ -224,6 +223,16 @@ class Elf:
         ranges = ((pa, pa + size) for kind, pa, size in rows if kind == PT_LOAD)
         is_sorted = all(map(le, starts, starts[1:]))
         return SegmentMap.of_present(ranges if is_sorted else sorted(ranges))
+
+    def present_loads(self) -> Iterator[tuple[int, int, int]]:
+        """(physical address, size, file offset) of the PT_LOAD segments in the file.
+
+        What is left out or cut off is not among them.
+        """
+        columns = [self._column(at) for at in (3, 4, 1, 5)]
+        for kind, pa, size, offset, memory in zip(self._kinds, *columns):
+            if kind == PT_LOAD and offset < self.file_size:
+                yield pa, min(size, memory, self.file_size - offset), offset
 
     def note(self, name: str) -> bytes | None:
         """The description of the first note of this name."""

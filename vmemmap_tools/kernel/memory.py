@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Callable
 
 from ..arch.pagetable import PageTable, ReadPhysical
 from ..target.base import ByteOrder, Fault, Struct, Target
@@ -125,6 +127,10 @@ class Memory:
         self.page_size = 1 << page_table.format.page_shift
         self.read_physical = read_physical
         self._recorded = recorded_words(target)
+        # Of a provider that holds pieces side by side.
+        self._read_strided: Callable[[int, int, int, int], bytes] | None = getattr(
+            getattr(target, "memory", target), "read_strided", None
+        )
 
     def read(self, va: int, size: int) -> bytes:
         """Bytes at a kernel virtual address. Raises `Fault`."""
@@ -151,6 +157,9 @@ class Memory:
         except Fault:
             if count == 1:
                 raise
+        if self._read_strided is not None:
+            with suppress(Fault):
+                return self._read_strided(pa, size, step, count)
         parts = [self.read_physical(pa + i * step, size) for i in range(count)]
         return b"".join([p[:step].ljust(step, b"\0") for p in parts[:-1]] + parts[-1:])
 

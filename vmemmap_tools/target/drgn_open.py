@@ -31,6 +31,7 @@ from .dump_files import (
     DumpFile,
     inspect_dump,
 )
+from .elf_core import CoreMemory
 from .providers import compose
 from .vmcoreinfo import VmcoreInfo
 
@@ -91,6 +92,10 @@ def _open_dump(
     dump = inspect_dump(core)
     if not dump.has_vmcoreinfo and vmcoreinfo is None:
         raise TargetError(NO_VMCOREINFO.format(path=core))
+    is_elf_capsule = dump.capsule is not None and dump.kind == "elf"
+    if is_elf_capsule and not symbols and types != "dwarf":
+        # It has its own types, and perhaps half a million ranges.
+        return _open_capsule(core, vmcoreinfo, types, shown)
     prog = open_program(core, vmcoreinfo)
     info = VmcoreInfo(vmcoreinfo or note_text(prog))
     release = info.get("OSRELEASE", "unknown")
@@ -106,6 +111,16 @@ def _open_dump(
         if not dump.incomplete:
             raise
         raise TargetError(f"{error}; {dump.incomplete}") from None
+    return target
+
+
+def _open_capsule(
+    core: str, vmcoreinfo: str | None, types: TypeSource, shown: str | None
+) -> ComposedTarget:
+    memory = CoreMemory(core, vmcoreinfo)
+    memory.path = shown or core
+    target = compose(memory, types=types)
+    check_memory(target, core)
     return target
 
 

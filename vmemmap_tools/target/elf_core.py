@@ -85,12 +85,24 @@ class CoreMemory:
         self.byteorder: ByteOrder = "little" if elf.byteorder == "little" else "big"
         text = (note or b"").decode("utf-8", "replace")
         self.vmcoreinfo = VmcoreInfo(text if vmcoreinfo is None else vmcoreinfo)
-        loads = elf.loads()
-        self._physical = AddressedBytes(
-            physical_segments(loads), lambda s: s.pa, self._read_file
-        )
-        self._virtual = AddressedBytes(
-            virtual_segments(loads), lambda s: s.va, self._read_file
+        self._physical, self._virtual = self._bytes_by_address()
+
+    def _bytes_by_address(self) -> tuple[AddressedBytes, AddressedBytes]:
+        """The bytes by physical and by virtual address.
+
+        A capsule may have half a million ranges, all of them sealed and in order; its
+        page tables tell the rest.
+        """
+        if self.capsule is not None:
+            ranges = self.elf.present_loads()
+            physical = AddressedBytes.of_ranges(ranges, self._read_file)
+            if physical is None:
+                raise TargetError(f"{self.path} is a damaged capsule: its ranges")
+            return physical, AddressedBytes((), lambda s: s.va, self._read_file)
+        loads = self.elf.loads()
+        return (
+            AddressedBytes(physical_segments(loads), lambda s: s.pa, self._read_file),
+            AddressedBytes(virtual_segments(loads), lambda s: s.va, self._read_file),
         )
 
     def _require_core(self, elf: Elf) -> None:
@@ -137,6 +149,15 @@ class CoreMemory:
             raise Fault(
                 address + absent.address - place, size, absent.reason, physical=True
             ) from None
+
+    def read_strided(self, pa: int, size: int, step: int, count: int) -> bytes:
+        """As `AddressedBytes.read_strided`, of a capsule. Raises `Fault`."""
+        try:
+            if self.capsule is not None:
+                return self._physical.read_strided(pa, size, step, count)
+        except Absent:
+            pass
+        raise Fault(pa, size, "outside", physical=True)
 
     def ranges(self) -> Sequence[PhysicalRange]:
         return [
