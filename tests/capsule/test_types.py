@@ -17,7 +17,7 @@ from vmemmap_tools.model.write import write_vmlinux
 
 from .made import make_capsule
 
-SOURCES = ("types", "symbols", "KASLR offset")
+SOURCES = ("memory", "types", "symbols", "KASLR offset")
 """Rows of `info` that say where facts come from."""
 
 

@@ -227,10 +227,13 @@ class Elf:
     def present_loads(self) -> Iterator[tuple[int, int, int]]:
         """(physical address, size, file offset) of the PT_LOAD segments in the file.
 
-        What is left out or cut off is not among them.
+        In order of address; what is left out or cut off is not among them.
         """
         columns = [self._column(at) for at in (3, 4, 1, 5)]
-        for kind, pa, size, offset, memory in zip(self._kinds, *columns):
+        rows: Iterable[tuple[int, ...]] = zip(*columns, self._kinds)
+        if not all(map(le, columns[0], columns[0][1:])):
+            rows = sorted(rows)
+        for pa, size, offset, memory, kind in rows:
             if kind == PT_LOAD and offset < self.file_size:
                 yield pa, min(size, memory, self.file_size - offset), offset
 

@@ -45,11 +45,13 @@ class _Pieces:
         self.absent: dict[int, str] = {}
 
     def add(self, start: int, end: int, offset: int, state: str = PRESENT) -> None:
+        if start >= NO_ADDRESS:
+            return
         if state != PRESENT:
             self.absent[len(self.starts)] = state
         self.starts.append(start)
-        self.ends.append(end)
-        self.offsets.append(offset)
+        self.ends.append(min(end, NO_ADDRESS))
+        self.offsets.append(offset if state == PRESENT else 0)
 
 
 def physical_segments(segments: Sequence[Segment]) -> list[Segment]:
