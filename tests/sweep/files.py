@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +47,10 @@ def _cut_dumps(core: Path, count: int) -> Iterator[tuple[str, Path]]:
     draw = random.Random(core.stat().st_size)
     with _both_forms(core) as files, tempfile.TemporaryDirectory() as directory:
         for name, whole in files.items():
-            size = whole.stat().st_size
-            for _ in range(count):
-                path = Path(directory) / "cut"
-                shutil.copyfile(whole, path)
-                length = draw.randrange(size // 10, size)
+            path, size = Path(directory) / "cut", whole.stat().st_size
+            output("cp", "--sparse=always", whole, path)
+            lengths = [draw.randrange(size // 10, size) for _ in range(count)]
+            for length in sorted(lengths, reverse=True):
                 os.truncate(path, length)
                 yield f"{name} cut at {length} of {size}", path
 

@@ -112,9 +112,12 @@ class Sweep:
 
     def violations_of_file(self, label: str, core: Path) -> Iterator[str]:
         """What any verb says of this dump of the same machine that is not so."""
-        symbols = [str(self._bench.path / "vmlinux")]
+        try:
+            target = open_dump(str(core), [str(self._bench.path / "vmlinux")])
+        except TargetError:
+            return  # one line and status 2
         for words in self.questions:
-            for what in self._wrong(words, lambda: open_dump(str(core), symbols)):
+            for what in self._wrong(words, lambda: target):
                 yield f"{self.name}, {label}: {what}"
 
     @property

@@ -16,9 +16,9 @@ from tests.sweep.files import incomplete_files
 from tests.sweep.leave_out import Case, Sweep
 from tests.sweep.machines import sweep_of
 
-CASES = 10
+CASES = 4
 """Pages that are left out of each machine here."""
-SAMPLED = ("5.14", "6.12", "7.3", "seed", "hot-added 7.3", "7.3 without vmlinux")
+SAMPLED = ("5.14", "7.3", "hot-added 7.3", "7.3 without vmlinux")
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +43,7 @@ def test_a_missing_page_changes_no_answer_but_to_null(name: str) -> None:
 
 def test_an_incomplete_file_changes_no_answer_but_to_null() -> None:
     sweep = swept("7.3")
-    files = incomplete_files(sweep, 2)
+    files = incomplete_files(sweep, 1)
     found = [v for label, path in files for v in sweep.violations_of_file(label, path)]
     assert found == []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,8 @@ class Checker:
     def findings(self) -> Iterator[Finding]:
         """All findings, rule by rule."""
         context = Context(self.kernel, self._progress, self._quick)
+        with suppress(Fault, TargetError):
+            self.kernel.hugetlb.folios()  # most rules ask: one look serves all
         found = {rule.id: self._run(context, rule) for rule in self._rules}
         if self.kernel.target.live:
             found = self._confirmed(found)
