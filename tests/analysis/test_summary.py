@@ -7,10 +7,14 @@ from dataclasses import astuple
 
 import pytest
 
+from tests.analysis.check.overlay import Bench
 from tests.fakes.devices import add_pgmap
 from tests.fakes.machine import Machine
 from tests.fakes.pools import add_folio, add_pool, add_tail_page
+from tests.model.kernels import GIB
 from vmemmap_tools.analysis.summary import Summary
+from vmemmap_tools.model.boot import NodeMemory
+from vmemmap_tools.model.machine import Machine as ModelMachine
 
 from .machines import DAX_START, busy, dax
 
@@ -167,3 +171,15 @@ def test_an_empty_kernel_has_an_answer() -> None:
 
 def test_fsdax_makes_no_row() -> None:
     assert Summary(dax(shift=0, form=None).kernel()).groups == []
+
+
+def test_a_device_whose_node_is_not_in_the_dump_leaves_other_orders_known() -> None:
+    machine = ModelMachine("7.3", {0: NodeMemory([(0, GIB)])})
+    machine.dax_add("dax0", "12G", "1G", align="1G", namespace=False)
+    machine.dax_add("dax1", "14G", "128M", align="2M", namespace=False)
+    machine.dax_add("dax2", "15G", "128M", altmap=True)  # its struct pages are there
+    groups = Summary(Bench(machine).healthy()).groups
+    assert [(g.order, g.count, g.saved_bytes) for g in groups] == [
+        (9, None, None),
+        (18, 1, 4094 * 4096),
+    ]

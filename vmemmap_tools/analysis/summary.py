@@ -113,9 +113,13 @@ class Summary:
                 )
                 if dax.compounds is None:
                     row.forget()
+        # Compounds of unknown place may belong to any group of their order.
+        unplaced = {
+            dax.pgmap.vmemmap_shift for dax in self.dax_ranges if not dax.is_placed
+        }
         has_all = self._kernel.is_complete("device maps")
-        if not has_all or not all(dax.is_placed for dax in self.dax_ranges):
-            for row in groups.values():
+        for key, row in groups.items():
+            if not has_all or key[3] in unplaced:
                 row.forget()
         return groups
 

@@ -21,7 +21,7 @@ from ..target.base import Fault, Target
 from ..target.recorded import CapsuleNote
 from ..target.words import WORD
 from .frames import Frames
-from .kinds import KINDS
+from .kinds import FRAMES, KINDS
 from .recorder import RecordedKernel, Recorder
 from .store import PAGE_SHIFT, Store
 
@@ -177,7 +177,14 @@ def _slide(kernel: Kernel, recorder: Recorder) -> int:
 def _foreign(kernel: RecordedKernel, store: Store) -> Iterable[tuple[int, str]]:
     """(frame, why it is left out)."""
     frames = Frames(Kernel(kernel.recorder.inner))
-    for pfn in sorted({*store.frames(), *store.words.frames()}):
+    pfns = sorted({*store.frames(), *store.words.frames()})
+    plain = frames.plain(pfns)
+    next_plain = next(plain, None)
+    for pfn in pfns:
+        if pfn == next_plain:
+            next_plain = next(plain, None)
+            if store.kinds(pfn) <= FRAMES.keys():
+                continue
         reason = frames.why_not(pfn, store.kinds(pfn))
         if reason is not None:
             yield pfn, reason

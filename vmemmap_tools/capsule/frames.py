@@ -8,12 +8,14 @@ struct page of the frame that it leads to is seldom damaged as well.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby
 
 from ..kernel.kernel import Kernel
 from ..kernel.layout import LayoutError
 from ..kernel.page_role import hugetlb_order
 from ..kernel.pages import Page
+from ..kernel.strided import strided_u32, strided_u64
 from ..target.base import Fault
 from .kinds import FRAMES
 
@@ -21,6 +23,8 @@ __all__ = ["Frames"]
 
 BUDDY_BEFORE_TYPES, NO_TYPE = 0xFFFFFF7F, 0xFFFFFFFF
 """In ``_mapcount``, unsigned."""
+BLOCK = 64
+"""Struct pages that are read at once."""
 
 SAID = {
     "device": "it is memory of a device",
@@ -73,6 +77,37 @@ class Frames:
         if state not in CARRIED:
             return said
         return f"read as {', '.join(impossible)}, but {said}"
+
+    def plain(self, pfns: Iterable[int]) -> Iterator[int]:
+        """Those of these frames, in ascending order, that are plainly the kernel's.
+
+        As `state` would say "kernel" of them, but from many struct pages at once.
+        """
+        pages, order = self._pages, self._kernel.target.byteorder
+        word, zeros = pages.compound_word_offset, [self._mapping_at, self._memcg_at]
+        for block, found in groupby(pfns, lambda pfn: pfn // BLOCK):
+            first = block * BLOCK
+            try:
+                data = pages.read(first, BLOCK)
+            except (Fault, OverflowError):
+                continue
+
+            def column(at: int, data: bytes = data) -> list[int]:
+                return strided_u64(data, at, pages.size, order)
+
+            tails, flags = column(word), column(pages.flags_offset)
+            counts = strided_u32(data, pages.mapcount_offset, pages.size, order)
+            empty = [column(at) for at in zeros if at is not None]
+            for pfn in found:
+                i = pfn - first
+                if (
+                    counts[i] == NO_TYPE
+                    and not tails[i] & 1
+                    and not flags[i] & self._telling
+                    and not any([words[i] for words in empty])
+                    and self._kernel.pgmaps.of_pfn(pfn) is None
+                ):
+                    yield pfn
 
     def state(self, pfn: int) -> str:
         """A frame's use, in the words of `FRAMES` and `SAID`, or its page type.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from heapq import merge
 from operator import itemgetter
 from typing import BinaryIO
@@ -48,9 +48,9 @@ MASK_64 = (1 << 64) - 1
 
 def write_elf(capsule: Capsule, file: BinaryIO) -> None:
     """Write an ELF core that drgn and gdb open, into an empty file. Raises OSError."""
-    ranges = _Ranges(capsule.store)
-    views = sorted(_views(capsule, ranges), key=_PA)
-    count = 1 + len(ranges) + len(views)
+    store = capsule.store
+    views = sorted(_views(capsule), key=_PA)
+    count = 1 + sum(1 for _ in store.extents()) + len(views)
     notes = _vmcoreinfo(capsule) + sealed_note(capsule.note.pack())
     extended = count >= PN_XNUM
     notes_at = HEADER_SIZE + PROGRAM_HEADER_SIZE * count
@@ -68,7 +68,7 @@ def write_elf(capsule: Capsule, file: BinaryIO) -> None:
     file.write(header)
     file.write(program_header(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 4))
     words = array("Q")
-    for va, pa, size, offset in _loads(capsule, ranges, views):
+    for va, pa, size, offset in _loads(capsule, views):
         words.extend((_LOAD, data_at + offset, va & MASK_64, pa, size, size, 1))
         if len(words) >= MAX_PENDING:
             file.write(_little(words))
@@ -77,35 +77,9 @@ def write_elf(capsule: Capsule, file: BinaryIO) -> None:
     file.write(notes)
     if extended:
         file.write(struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
-    for data in ranges.contents:
-        file.write(data)
+    file.writelines(store.contents())
     file.flush()
     seal(file)
-
-
-class _Ranges:
-    """(physical address, size, offset) of what is stored; of equal ranges one is.
-
-    In arrays: a terabyte has half a million.
-    """
-
-    def __init__(self, store: Store):
-        self._starts, self._sizes, self._offsets = array("Q"), array("Q"), array("Q")
-        known: dict[bytes, int] = {}
-        end = 0
-        for pa, data in store.ranges():
-            place = known.setdefault(data, end)
-            end += len(data) if place == end else 0
-            self._starts.append(pa)
-            self._sizes.append(len(data))
-            self._offsets.append(place)
-        self.contents: Iterable[bytes] = known
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        return zip(self._starts, self._sizes, self._offsets)
 
 
 def _little(words: array[int]) -> bytes:
@@ -114,20 +88,28 @@ def _little(words: array[int]) -> bytes:
     return words.tobytes()
 
 
+def _placed(store: Store) -> Iterator[tuple[int, int, int]]:
+    """(physical address, size, offset behind the headers) of all ranges, in order."""
+    offset = 0
+    for pa, size in store.extents():
+        yield pa, size, offset
+        offset += size
+
+
 def _loads(
-    capsule: Capsule, ranges: _Ranges, views: list[tuple[int, int, int, int]]
+    capsule: Capsule, views: list[tuple[int, int, int, int]]
 ) -> Iterator[tuple[int, int, int, int]]:
     """(va, pa, size, offset), in order of pa: a reader need not sort them."""
-    slide = capsule.slide
+    slide, ranges = capsule.slide, _placed(capsule.store)
     plain = ((pa + slide, pa, size, offset) for pa, size, offset in ranges)
     yield from merge(views, plain, key=_PA)
 
 
-def _views(capsule: Capsule, ranges: _Ranges) -> Iterator[tuple[int, int, int, int]]:
+def _views(capsule: Capsule) -> Iterator[tuple[int, int, int, int]]:
     """(va, pa, size, offset) of ranges that are read outside of the direct map too."""
     starts: dict[int, list[tuple[int, int, int]]] = {}
     wanted = {pa >> PAGE_SHIFT for pa in capsule.views.values()}
-    for pa, size, offset in ranges:
+    for pa, size, offset in _placed(capsule.store):
         for pfn in range(pa >> PAGE_SHIFT, (pa + size - 1 >> PAGE_SHIFT) + 1):
             if pfn in wanted:
                 starts.setdefault(pfn, []).append((pa, size, offset))
@@ -156,7 +138,7 @@ def _vmcoreinfo_text(capsule: Capsule) -> bytes:
 def write_kdump_file(capsule: Capsule, file: BinaryIO) -> None:
     """Write a kdump-compressed file, into an empty file. Raises OSError."""
     store = capsule.store
-    capsule.note.ranges = [(pa, len(data)) for pa, data in store.ranges()]
+    capsule.note.ranges = list(store.extents())
     runs: list[tuple[int, int]] = []
     for pfn in store.frames():
         if runs and runs[-1][1] == pfn:

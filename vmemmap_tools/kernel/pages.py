@@ -59,7 +59,7 @@ class Pages:
         self.flags_offset = page.offset("flags")
         self.compound_word_offset = page.offset(word)
         self._refcount_at = page.offset("_refcount")
-        self._mapcount_at = page.offset("_mapcount")
+        self.mapcount_offset = page.offset("_mapcount")
         self.private_offset = page.offset("private")
         head = bit_number(target, "PG_head")
         if head is None:
@@ -229,7 +229,7 @@ class Pages:
             flags=flags,
             compound_word=word,
             refcount=self._s32(data, self._refcount_at),
-            mapcount_word=self._u32(data, self._mapcount_at),
+            mapcount_word=self._u32(data, self.mapcount_offset),
             head_va=head,
             is_fake_head=is_fake,
         )
@@ -237,7 +237,7 @@ class Pages:
     @cached_property
     def decoded_words(self) -> list[int]:
         """Offsets of the 64-bit words that `page` decodes."""
-        counts = self._refcount_at, self._mapcount_at
+        counts = self._refcount_at, self.mapcount_offset
         places = self.flags_offset, self.compound_word_offset, *counts
         return sorted({at // 8 * 8 for at in places})
 
