@@ -202,6 +202,7 @@ class _Labelled(Memory):
     """Memory that tells the recorder what it is read for."""
 
     label = "lists"
+    has_words = True
 
     def __init__(
         self, recorder: Recorder, page_table: PageTable, window: tuple[int, int]

@@ -182,7 +182,7 @@ class Memory:
 
     @property
     def has_words(self) -> bool:
-        """Whether single words of structs may be here without the structs."""
+        """Whether single words of structs are kept here without the structs."""
         return self._recorded is not None
 
     def record(self, struct: Struct, va: int) -> Record:

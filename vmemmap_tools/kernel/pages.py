@@ -169,9 +169,9 @@ class Pages:
         The words of these differ from folio to folio, those of the tails do not.
         """
         first = min(count, PAGES_OF_FOLIO_HEAD)
+        if first == count or not self._memory.has_words:
+            return self.read(pfn, count)
         heads = self.read(pfn, first)
-        if first == count:
-            return heads
         return heads + self.read_words(pfn + first, count - first, offsets)
 
     def read_first(self, pfn: int) -> bytes:
