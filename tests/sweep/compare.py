@@ -40,8 +40,11 @@ PROSE = frozenset({"explanation", "source", "evidence", "verdict"})
 ACCOUNT = frozenset({"checked", "partly", "not_checked", "not_applicable", "rules"})
 """What `check` says about its own work."""
 
-OF_THE_FILE = frozenset({"memory", "dump"})
-"""Subjects of `info` that are about the file, and what it lacks."""
+OF_THE_FILE = frozenset({"memory", "dump", "types", "symbols"})
+"""Subjects of `info` that are about the sources, and what they lack."""
+
+LOST = frozenset({"lost", "losses", "unknown_parts"})
+"""Totals of `info` that name what is missing."""
 
 Answer = Mapping[str, Any]
 PER_PAGE = ("backing", "readonly", "owner")
@@ -66,7 +69,8 @@ def compare(
     if verb == "map":
         yield from _map(whole, part)
         return
-    yield from _values("totals", whole["totals"], part["totals"])
+    totals = {k: v for k, v in part["totals"].items() if k not in LOST}
+    yield from _values("totals", whole["totals"], totals)
     yield from _rows(verb, whole, part)
 
 

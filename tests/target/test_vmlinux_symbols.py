@@ -17,6 +17,8 @@ from tests.tools import output
 from vmemmap_tools.cli import main
 from vmemmap_tools.formats.elf import Elf
 from vmemmap_tools.model.write import write_vmcore_kdump, write_vmlinux
+from vmemmap_tools.target.base import TargetError
+from vmemmap_tools.target.drgn_open import open_dump
 from vmemmap_tools.target.providers import compose
 
 from .machines import Described, MemoryWithTables
@@ -198,3 +200,12 @@ def test_the_file_of_another_build_is_refused(
         lambda found: f"{found[1]}{int(found[2], 16) + 0x1000:x}",
     )
     assert "its banner is not where VMCOREINFO has it" in refusal(*everything)
+
+
+def test_without_debug_info_and_btf_a_file_has_symbols_alone(tmp_path: Path) -> None:
+    machine = Stripped("7.3")
+    bare = tmp_path / "vmlinux"
+    bare.write_bytes(machine.stripped.read_bytes().replace(b".BTF\0", b".XTF\0"))
+    with pytest.raises(TargetError, match="neither debug info nor BTF"):
+        open_dump(str(machine.core), [str(bare)])
+    assert open_dump(str(machine.core), [str(bare)], types="vmcoreinfo")

@@ -62,8 +62,14 @@ def _decoding(kernel: Kernel) -> Iterator[Evidence]:
         f"{sections.struct.size} bytes, {sections.per_root} a root",
         f"{types} mem_section",
     )
+    # The words of mem_section show no bit that no section has set.
+    bits = f"{sections.flags.last_bit} bits"
     yield Evidence(
-        "section flags", f"{sections.flags.last_bit} bits", sections.flags.source
+        "section flags",
+        bits if kernel.types_are_known else UNKNOWN,
+        sections.flags.source
+        if kernel.types_are_known
+        else f"{sections.flags.source}, at least {bits}",
     )
     yield Evidence("struct page of pfn 0", f"{pages.base_va:#x}", _agreement(sections))
     yield Evidence("compound word", pages.compound_member, f"{types} page")

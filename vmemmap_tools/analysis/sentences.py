@@ -31,7 +31,7 @@ def _address_verdict(kernel: Kernel, va: int, facts: Facts) -> str:
     if vmemmap["mapped"] is None:
         return f"{va:#x} cannot be determined: {_no_table(kernel, va)}"
     if not vmemmap["mapped"]:
-        return f"{va:#x} is an unmapped hole of the vmemmap: {_hole(facts)}"
+        return f"{va:#x} is an unmapped hole of the vmemmap: {_hole(kernel, facts)}"
     if not vmemmap["readonly"]:
         return (
             f"{va:#x} is mapped writable"
@@ -82,18 +82,26 @@ def _compound_name(owner: Facts) -> str:
     return f"the {kind} of order {owner['order']} at pfn {owner['pfn']:#x}"
 
 
-def _hole(facts: Facts) -> str:
+def _hole(kernel: Kernel, facts: Facts) -> str:
+    """Why nothing is mapped here."""
     section = facts["section"]
+    if facts["valid"] is None:
+        return f"why cannot be determined: {_no_section(kernel)}"
     if section is None:
         return f"pfn {facts['pfn']:#x} has no section"
     name = f"section {section['nr']}"
-    if "M" not in (section["state"] or "M"):
+    if section["state"] is not None and "M" not in section["state"]:
         return f"{name} has no mem_map"
     if facts["valid"] is False:
         return (
             f"pfn {facts['pfn']:#x} is in a subsection of {name} that is not populated"
         )
     return f"{name} has a mem_map, so that this part of it ought to be mapped"
+
+
+def _no_section(kernel: Kernel) -> str:
+    """Why a section does not tell whether a pfn has a struct page."""
+    return kernel.gap("sections") or "its mem_section_usage could not be read"
 
 
 def _what(kernel: Kernel, facts: Facts) -> str:
@@ -103,10 +111,10 @@ def _what(kernel: Kernel, facts: Facts) -> str:
         why = _no_table(kernel, kernel.pages.va(pfn))
         return f"the struct page of pfn {pfn:#x} cannot be determined: {why}"
     if not facts["vmemmap"]["mapped"] and facts["valid"] is None:
-        why = kernel.gap("sections") or "its mem_section_usage could not be read"
+        why = _no_section(kernel)
         return f"whether pfn {pfn:#x} has a struct page cannot be determined: {why}"
     if not facts["vmemmap"]["mapped"]:
-        return f"pfn {pfn:#x} has no struct page: {_hole(facts)}"
+        return f"pfn {pfn:#x} has no struct page: {_hole(kernel, facts)}"
     if struct_page is None:
         return f"the struct page of pfn {pfn:#x} is not in this dump"
     part = _altmap_part(facts["dax"])

@@ -222,9 +222,15 @@ def command(
         ctx.exit(FOUND_ERROR)
 
 
+CHECKED = "checked", "partly"
+"""Status of rules that looked, at least in part."""
+
+
 def _no_finding(accounts: dict[str, Account]) -> str:
     """What the absence of findings means."""
     blind = [a for a in accounts.values() if a.could_not_look]
+    if not blind and not any(a.status in CHECKED for a in accounts.values()):
+        return "nothing was checked"
     if not blind:
         return "no finding"
     return (

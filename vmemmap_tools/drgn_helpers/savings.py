@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn import Program
+from drgn import FaultError, Program
 from drgn.helpers.common.prog import takes_program_or_default
 
 from ..analysis.summary import Summary
@@ -53,11 +53,10 @@ class CompoundSavings(NamedTuple):
     kind: str
     """``"hugetlb"`` or ``"dax"``."""
     order: int
-    compounds: int | None
-    optimized: int | None
-    saved_bytes: int | None
-    savable_bytes: int | None
-    """Each is ``None`` if it is not known."""
+    compounds: int
+    optimized: int
+    saved_bytes: int
+    savable_bytes: int
 
 
 @takes_program_or_default
@@ -70,6 +69,8 @@ def vmemmap_savings(prog: Program) -> VmemmapSavings:
     True
     >>> savings.saved_hugetlb >> 20, savings.saved_dax >> 20
     (16, 35)
+
+    What cannot be read leaves those totals ``None`` that it could change.
 
     :return: Totals of the whole kernel
     """
@@ -100,15 +101,18 @@ def for_each_vmemmap_saving(prog: Program) -> Iterator[CompoundSavings]:
     0 Normal 18 1 16773120
 
     :return: Iterator of rows
+    :raises FaultError: behind the rows that are known, if there are others
     """
-    for group in Summary(reading_of(prog)).groups:
-        yield CompoundSavings(
-            group.node,
-            group.zone,
-            group.kind,
-            group.order,
-            group.count,
-            group.optimised,
-            group.saved_bytes,
-            group.savable_bytes,
-        )
+    kernel = reading_of(prog)
+    summary, is_whole = Summary(kernel), True
+    for group in summary.groups:
+        count, optimised = group.count, group.optimised
+        saved, savable = group.saved_bytes, group.savable_bytes
+        if count is None or optimised is None or saved is None or savable is None:
+            is_whole = False
+        else:
+            place = group.node, group.zone, group.kind, group.order
+            yield CompoundSavings(*place, count, optimised, saved, savable)
+    why = kernel.gap("folios", "device maps")
+    if why is not None or not is_whole:
+        raise FaultError(why or "what backs some compound pages could not be read", 0)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from typing import Any, TextIO
 
-from .report import Report, Row
+from .report import UNDETERMINED, Report, Row
 from .rows import flat_lines
 from .text import cell, escape
 
@@ -34,9 +34,10 @@ def render_csv(report: Report, stream: TextIO, messages: TextIO) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     if keys:
         writer.writerow([_text(key) for key in keys])
-    known = frozenset(keys)
+    known, is_empty = frozenset(keys), True
     left_out: dict[str, None] = {}
     for row in chain(first, rows):
+        is_empty = False
         for line in flat_lines(row):
             writer.writerow([_field(line.get(key)) for key in keys])
             if not known.issuperset(line):
@@ -47,6 +48,9 @@ def render_csv(report: Report, stream: TextIO, messages: TextIO) -> None:
     if left_out:
         names = ", ".join(escape(key) for key in left_out)
         messages.write(f"vmemmap: not in the CSV, first seen late: {names}\n")
+    none = report.empty() if is_empty else ""
+    if none.startswith(UNDETERMINED):
+        messages.write(f"vmemmap: {none}\n")
     missing = report.missing()
     if missing:
         what = "; ".join(f"{escape(str(k))}: {cell(v)}" for k, v in missing.items())

@@ -34,6 +34,10 @@ class Column:
     needs_all: bool = False
 
 
+UNDETERMINED = "cannot be determined"
+"""How `Report.empty` begins where the rows are not known."""
+
+
 @dataclass
 class Report:
     """The answer of one verb.

@@ -19,6 +19,12 @@ from .vmcoreinfo import VmcoreInfo
 __all__ = ["load_debug_info", "note_text", "reason"]
 
 
+STRIPPED = (
+    "{path} has neither debug info nor BTF: give the one with debug info, or take the "
+    "symbols alone with --types vmcoreinfo"
+)
+
+
 @refuses_damage
 def load_debug_info(
     prog: drgn.Program, files: Sequence[str], release: str, is_required: bool
@@ -45,6 +51,9 @@ def load_debug_info(
             f"{' '.join(elves)} is not the vmlinux of {release}, or has no debug info"
         )
         if is_required or not (raw or any(map(_has_btf, elves))):
+            stripped = next(filter(_is_stripped, elves), None)
+            if stripped is not None and not is_required:
+                refusal = STRIPPED.format(path=stripped)
             raise TargetError(refusal)
         return refusal
     refusal = (
@@ -75,6 +84,13 @@ def _has_vmlinux(prog: drgn.Program) -> bool:
         return prog.main_module().debug_file_path is not None
     except LookupError:
         return False
+
+
+def _is_stripped(path: str) -> bool:
+    """Whether an ELF file has symbols and nothing else: `strip --strip-debug`."""
+    with Elf(path) as elf:
+        names = {section.name for section in elf.sections()}
+    return ".symtab" in names and not any(n.startswith(".debug_") for n in names)
 
 
 def _has_btf(path: str) -> bool:

@@ -216,3 +216,11 @@ def test_a_rule_whose_symbols_are_unknown_says_so() -> None:
         "not applicable",
         "this kernel has no pgd_list",
     )
+
+
+def test_a_rule_that_was_left_out_found_nothing_because_nobody_looked(
+    bench: Bench,
+) -> None:
+    text, status = ask(bench.healthy(), "--quick", "--rule", "F6")
+    assert "nothing was checked" in text and "no finding" not in text
+    assert status == 0

@@ -117,6 +117,7 @@ class Checker:
             account.status, account.why = "partly", f"ended early: {fault}"
         except TargetError as error:
             account.status, account.why = "not checked", str(error)
+            account.could_not_look = True
         account.examined = context.examined
         account.unread = context.unread_counts
         if account.unread:
