@@ -87,10 +87,12 @@ def _has_vmlinux(prog: drgn.Program) -> bool:
 
 
 def _is_stripped(path: str) -> bool:
-    """Whether an ELF file has symbols and nothing else: `strip --strip-debug`."""
+    """Whether a vmlinux has symbols and nothing else: `strip --strip-debug`."""
     with Elf(path) as elf:
         names = {section.name for section in elf.sections()}
-    return ".symtab" in names and not any(n.startswith(".debug_") for n in names)
+        is_module = elf.type == ET_REL
+    has_debug_info = any(name.startswith(".debug_") for name in names)
+    return ".symtab" in names and not is_module and not has_debug_info
 
 
 def _has_btf(path: str) -> bool:
