@@ -22,7 +22,10 @@ IDENTITY: Mapping[str, tuple[str, ...]] = {
     "page": ("target",),
     "walk": ("level",),
 }
-"""Fields that name a row: rows of two answers are matched by them."""
+"""Fields that name a row: rows of two answers are matched by them.
+
+One that is null in the incomplete answer matches any.
+"""
 
 COUNTED_BY: Mapping[str, tuple[str, ...]] = {
     "summary": ("saved_hugetlb_bytes", "saved_dax_bytes"),

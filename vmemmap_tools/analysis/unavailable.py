@@ -30,7 +30,8 @@ WITHOUT_SYMBOLS = (
     "sections that device memory shares (letters D and V)",
 )
 OF_EVERY_KERNEL = "node_states"
-"""A variable of mm/ that no configuration leaves out, and that the views read."""
+"""A variable of mm/ that no configuration leaves out: where it is not found, none of
+mm/ can be."""
 
 NOTHING_MATCHES = "nothing matches"
 
@@ -50,7 +51,7 @@ def unavailable(kernel: Kernel) -> list[str]:
         if kernel.target.symbol(ANY_VARIABLE) is None:
             sentences += [f"no symbols; not answered: {c}" for c in WITHOUT_SYMBOLS]
     elif kernel.target.variable(OF_EVERY_KERNEL) is None:
-        # Where variables can be found, a kernel without this one has no blocks.
+        # Where others are found, a kernel without memory_blocks has none.
         name = "memory_blocks"
         if kernel.target.variable(name) is None:
             sentences.append(f"no variable {name}; not answered: memory blocks")

@@ -25,8 +25,8 @@ class Part:
     """One part of a kernel.
 
     ``concerns`` are what its view counts as missing, ``damage`` what it found damaged
-    and did not follow. ``read`` makes the view read all of it, ``unknown`` gives the
-    reason why nothing leads to it, or None. A part is complete only if the parts that
+    and did not follow. ``read`` makes the view read it, so that what is missing of it is
+    counted; ``unknown`` gives the reason why nothing leads to it, or None. A part is complete only if the parts that
     it ``rests_on`` are.
     """
 
@@ -76,7 +76,8 @@ PARTS: Mapping[str, Part] = {
         ("memory blocks",), lambda kernel: kernel.sections.memory_block_va(0)
     ),
 }
-"""No one else counts under these concerns, so that no answer changes another."""
+"""Only the views that read a part count under its concerns: what one verb could not
+read of something else makes no part of another's answer incomplete."""
 
 
 def unknown(kernel: Kernel, part: str) -> str | None:
@@ -88,7 +89,8 @@ def unknown(kernel: Kernel, part: str) -> str | None:
 def gap(kernel: Kernel, part: str, with_damage: bool = True) -> str | None:
     """What is missing of a part, in words; None if it is complete.
 
-    Without damage, what was not followed is no gap: rules look for it.
+    Without damage, what was found damaged and not followed is no gap: rules that look
+    for damage read the rest.
     """
     reason = unknown(kernel, part)
     if reason is not None:
