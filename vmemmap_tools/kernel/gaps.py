@@ -25,9 +25,9 @@ class Part:
     """One part of a kernel.
 
     ``concerns`` are what its view counts as missing, ``damage`` what it found damaged
-    and did not follow. ``read`` makes the view read it, so that what is missing of it is
-    counted; ``unknown`` gives the reason why nothing leads to it, or None. A part is complete only if the parts that
-    it ``rests_on`` are.
+    and did not follow. ``read`` makes the view read it, so that what is missing of it
+    is counted; ``unknown`` gives the reason why nothing leads to it, or None. A part is
+    complete only if the parts that it ``rests_on`` are.
     """
 
     concerns: tuple[str, ...]
