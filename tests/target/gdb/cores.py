@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vmemmap_tools.commands import VerbGroup
-from vmemmap_tools.commands.session import Session
+from tests.commands import asking
 from vmemmap_tools.formats.core_write import CoreWriter
 from vmemmap_tools.formats.elf import PT_LOAD
 from vmemmap_tools.kernel.kernel import Kernel
@@ -122,12 +119,7 @@ def _is_own(row: Any) -> bool:
 
 def ask(kernel: Kernel, words: str) -> Any:
     """The JSON that a verb answers."""
-    out = io.StringIO()
-    session = Session(lambda: kernel, format="json", stream=out)
-    group = VerbGroup("vmemmap")
-    with group.make_context("vmemmap", words.split(), obj=session) as context:
-        group.invoke(context)
-    return json.loads(out.getvalue())
+    return asking.ask(kernel, *words.split())
 
 
 def _write_paging(image: Any, path: Path) -> None:
