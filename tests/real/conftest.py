@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--rounds",
-        default=5,
+        default=3,
         type=int,
         metavar="N",
         help="looks at a live guest that changes (default: %(default)s)",

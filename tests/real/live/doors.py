@@ -60,7 +60,7 @@ class Kcore(Door):
         return text, status
 
     def play_round(self) -> dict[str, Any]:
-        told: dict[str, Any] = self.guest.ask("round", wait=600)
+        told: dict[str, Any] = self.guest.ask("round", wait=1200)
         return told
 
 

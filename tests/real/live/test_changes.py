@@ -29,7 +29,7 @@ from .guest import LiveGuest
 LOOPS = ("pools", "policy", "devices", "memory")
 SCRIPT = Path(__file__).parents[1] / "guest" / "churn.sh"
 
-LIMIT = 600
+LIMIT = 1200
 """Seconds after which a round counts as hanging; a slow host needs some 100."""
 
 Rounds = dict[str, list[dict[str, Any]]]
