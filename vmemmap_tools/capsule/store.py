@@ -103,16 +103,18 @@ class Store:
         self._pending += data
         self.size_of_ranges += len(data)
         if len(self._pending) >= MAX_PENDING:
-            os.pwrite(self._spool.fileno(), self._pending, self._spooled)
-            self._spooled += len(self._pending)
-            self._pending.clear()
+            # A file system that is nearly full takes a part; what is left stays here.
+            written = os.pwrite(self._spool.fileno(), self._pending, self._spooled)
+            self._spooled += written
+            del self._pending[:written]
         return place
 
     def _bytes(self, place: int, size: int) -> bytes:
-        if place >= self._spooled:
-            at = place - self._spooled
+        at = place - self._spooled
+        if at >= 0:
             return bytes(self._pending[at : at + size])
-        return os.pread(self._spool.fileno(), size, place)
+        data = os.pread(self._spool.fileno(), min(size, -at), place)
+        return data + self._pending[: size - len(data)]
 
     def _add_kind(self, chunk: _Chunk, frame: int, kind: str) -> None:
         before = chunk.kinds[frame]

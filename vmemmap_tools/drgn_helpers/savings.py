@@ -106,13 +106,13 @@ def for_each_vmemmap_saving(prog: Program) -> Iterator[CompoundSavings]:
     kernel = reading_of(prog)
     summary, is_whole = Summary(kernel), True
     for group in summary.groups:
-        count, optimised = group.count, group.optimised
+        count, optimized = group.count, group.optimised
         saved, savable = group.saved_bytes, group.savable_bytes
-        if count is None or optimised is None or saved is None or savable is None:
+        if count is None or optimized is None or saved is None or savable is None:
             is_whole = False
         else:
             place = group.node, group.zone, group.kind, group.order
-            yield CompoundSavings(*place, count, optimised, saved, savable)
+            yield CompoundSavings(*place, count, optimized, saved, savable)
     why = kernel.gap("folios", "device maps")
     if why is not None or not is_whole:
         raise FaultError(why or "what backs some compound pages could not be read", 0)

@@ -80,6 +80,6 @@ def test_watch_shows_a_pool_that_grows(
 
     compare.equal(f"{place}: total = sysfs", pools[-1]["total"], int(after))
     compare.equal(f"{place}: pages more", changed(pools, "total"), GROWTH)
-    compare.equal(f"{place}: optimised more", changed(pools, "optimised"), GROWTH)
+    compare.equal(f"{place}: optimized more", changed(pools, "optimised"), GROWTH)
     saved = changed(looks, "saved_hugetlb_bytes")
     compare.equal(f"{place}: saved more", saved, GROWTH * SAVED)
